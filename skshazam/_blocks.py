@@ -103,23 +103,30 @@ class TeacherBlocks:
     def slices(self) -> tuple[slice, ...]:
         """Column range of each teacher, in order."""
         stops = list(accumulate(self.dims))
-        return tuple(slice(stop - dim, stop) for dim, stop in zip(self.dims, stops))
+        return tuple(
+            slice(stop - dim, stop) for dim, stop in zip(self.dims, stops, strict=True)
+        )
+
+    def to_dict(self) -> dict[str, int]:
+        """Return ``{teacher name: width}``."""
+        return dict(zip(self.names, self.dims, strict=True))
 
     def get_feature_names(self) -> np.ndarray:
         """Return the column names ``<teacher>__<i>`` as an object array."""
         return np.asarray(
             [
                 f"{name}{SEPARATOR}{i}"
-                for name, dim in zip(self.names, self.dims)
+                for name, dim in zip(self.names, self.dims, strict=True)
                 for i in range(dim)
             ],
             dtype=object,
         )
 
     def split(self, features) -> dict:
-        """Return ``{teacher name: columns}``, views of ``features`` of shape (n, sum)."""
+        """Return ``{teacher name: columns}``, the columns as views of ``features``."""
         return {
-            name: features[:, columns] for name, columns in zip(self.names, self.slices)
+            name: features[:, columns]
+            for name, columns in zip(self.names, self.slices, strict=True)
         }
 
 
@@ -151,7 +158,7 @@ class TeacherFeatures(np.ndarray):
         if matrix.ndim != 2 or matrix.shape[1] != blocks.n_features:
             raise FeatureBlockError(
                 f"A matrix of shape {matrix.shape} does not divide into the blocks "
-                f"{dict(zip(blocks.names, blocks.dims))}, which need "
+                f"{blocks.to_dict()}, which need "
                 f"{blocks.n_features} columns."
             )
         matrix.teacher_blocks = blocks

@@ -1,0 +1,178 @@
+"""One image source to uint8 pixels: the only place where a file becomes an array.
+
+Also says what counts as a collection of images. Order and parallelism live in
+``_stream``; resizing and normalisation belong to each teacher.
+"""
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from skshazam.exceptions import ImageCollectionError, ImageReadError
+
+__all__ = ["check_image_collection", "describe_image", "read_image"]
+
+# Pillow modes that convert("RGB") maps without losing grey levels.
+_EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+_ACCEPTED = (
+    "a path, encoded bytes, a uint8 array of shape (height, width, 3) or a PIL image"
+)
+
+
+def read_image(source) -> np.ndarray:
+    """Decode one image.
+
+    Parameters
+    ----------
+    source : str, path-like, bytes, ndarray or PIL.Image.Image
+        A file, the bytes of a file, RGB pixels of shape (height, width, 3) and dtype
+        uint8, or an opened image.
+
+    Returns
+    -------
+    pixels : ndarray of shape (height, width, 3), dtype=uint8
+        RGB values in 0..255. Grey, palette, alpha and CMYK images are converted by
+        Pillow; alpha is dropped.
+
+    Raises
+    ------
+    ImageReadError
+        The file is missing, empty, truncated or no image, has more than 8 bits per
+        channel, or the array is not uint8 RGB.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skshazam.images import read_image
+    >>> read_image(np.zeros((4, 5, 3), dtype=np.uint8)).shape
+    (4, 5, 3)
+    """
+    if isinstance(source, np.ndarray):
+        return _check_pixels(source)
+    if isinstance(source, Image.Image):
+        return _decode(source, source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _open(io.BytesIO(source), source)
+    if isinstance(source, str | os.PathLike):
+        return _open(Path(source), source)
+    raise ImageReadError(f"Cannot read {describe_image(source)}: expected {_ACCEPTED}.")
+
+
+def _open(file, source) -> np.ndarray:
+    """Return the pixels of an encoded image."""
+    try:
+        with Image.open(file) as image:
+            return _decode(image, source)
+    except FileNotFoundError as error:
+        raise ImageReadError(
+            f"No file at {describe_image(source)} (working directory "
+            f"{str(Path.cwd())!r}). Pass an existing path."
+        ) from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, ImageReadError):
+            raise
+        raise ImageReadError(
+            f"Cannot decode {describe_image(source)}: {error}. Re-export the tile as "
+            "8-bit RGB PNG or JPEG, or pass on_error='nan' to go on without it."
+        ) from error
+
+
+def _decode(image: Image.Image, source) -> np.ndarray:
+    """Return the RGB pixels of an opened image of at most 8 bits a channel."""
+    if image.mode not in _EIGHT_BIT_MODES:
+        raise ImageReadError(
+            f"Cannot read {describe_image(source)}: Pillow mode {image.mode!r} holds "
+            "more than 8 bits per channel or no colour. Convert it to 8-bit RGB first."
+        )
+    return np.asarray(image.convert("RGB"))
+
+
+def _check_pixels(pixels: np.ndarray) -> np.ndarray:
+    """Return ``pixels`` if it is a non-empty uint8 RGB array."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ImageReadError(
+            f"Cannot read {describe_image(pixels)}: expected uint8 RGB pixels of shape "
+            "(height, width, 3) with values 0..255."
+        )
+    if not pixels.size:
+        raise ImageReadError(f"Cannot read {describe_image(pixels)}: it has no pixels.")
+    return pixels
+
+
+def describe_image(source) -> str:
+    """Return how an error message names an image source.
+
+    Parameters
+    ----------
+    source : object
+        Anything a user put into an image collection.
+
+    Returns
+    -------
+    description : str
+        The quoted path, or the kind and size of what was given.
+    """
+    if isinstance(source, str | os.PathLike):
+        return repr(os.fspath(source))
+    if isinstance(source, bytes | bytearray | memoryview):
+        return f"{len(source)} encoded bytes"
+    if isinstance(source, np.ndarray):
+        return f"array of shape {source.shape}, dtype {source.dtype}"
+    if isinstance(source, Image.Image):
+        return f"PIL image {getattr(source, 'filename', '')!r} of mode {source.mode!r}"
+    return f"{type(source).__name__} {source!r:.80}"
+
+
+def check_image_collection(X) -> Sequence:
+    """Return ``X`` as a sequence with one image source an entry.
+
+    Parameters
+    ----------
+    X : sequence, Series, one-column DataFrame or ndarray
+        Paths, bytes, uint8 arrays of shape (height, width, 3) or PIL images, in a list
+        or a 1-d or (n, 1) object array; or one uint8 array of shape
+        (n, height, width, 3).
+
+    Returns
+    -------
+    sources : sequence of length n
+        The entries; nothing is opened.
+
+    Raises
+    ------
+    ImageCollectionError
+        X is a single image, empty, or no collection of images.
+    """
+    if isinstance(X, str | os.PathLike | bytes | Image.Image):
+        raise ImageCollectionError(
+            f"X is a single image ({describe_image(X)}); expected a collection. "
+            "Pass a list: [image]."
+        )
+    sources = X if isinstance(X, list | tuple) else _column(X)
+    if len(sources) == 0:
+        raise ImageCollectionError(
+            "X holds 0 images, while a minimum of 1 is required. Check the pattern or "
+            "the folder that the paths came from."
+        )
+    return sources
+
+
+def _column(X) -> np.ndarray:
+    """Return an array-like of images as an array whose first axis counts images."""
+    array = X if isinstance(X, np.ndarray) else np.asarray(X, dtype=object)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim == 1 and array.dtype.kind in "OU":
+        return array
+    if array.ndim == 4 and array.dtype == np.uint8:
+        return array
+    hint = "Pass [image] for a single image." if array.ndim == 3 else ""
+    raise ImageCollectionError(
+        f"X is an array of shape {array.shape} and dtype {array.dtype}; expected "
+        "paths, bytes, PIL images or uint8 arrays in a list or 1-d object array, or "
+        f"one uint8 array of shape (n, height, width, 3). {hint}".rstrip()
+    )

@@ -1,0 +1,23 @@
+"""What a teacher is, and how to get one."""
+
+from skshazam.teachers._loading import Teacher, load_teacher, unload_teachers
+from skshazam.teachers._registry import (
+    get_teacher,
+    list_teachers,
+    register_teacher,
+    resolve_teachers,
+    unregister_teacher,
+)
+from skshazam.teachers._spec import TeacherSpec
+
+__all__ = [
+    "Teacher",
+    "TeacherSpec",
+    "get_teacher",
+    "list_teachers",
+    "load_teacher",
+    "register_teacher",
+    "resolve_teachers",
+    "unload_teachers",
+    "unregister_teacher",
+]
