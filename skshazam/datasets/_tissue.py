@@ -62,10 +62,10 @@ def _noise(rng, size, sigma):
     coarse = rng.standard_normal((size // step + 2,) * 2, dtype=np.float32)
     coarse = ndimage.gaussian_filter(coarse, sigma / step, mode="wrap", truncate=3)
     if step > 1:
-        grid = np.arange(size, dtype=np.float32) / step
-        coarse = ndimage.map_coordinates(
-            coarse, np.meshgrid(grid, grid, indexing="ij"), order=1
-        )
+        knots = np.arange(len(coarse), dtype=np.float32)
+        hats = np.abs(np.arange(size, dtype=np.float32)[:, None] / step - knots)
+        hats = np.maximum(1 - hats, 0)
+        coarse = hats @ coarse @ hats.T
     # The variance of white noise under a Gaussian of s px is 1 / (4 pi s^2).
     return coarse[:size, :size] * np.float32(np.sqrt(4 * np.pi) * sigma / step)
 
@@ -364,7 +364,7 @@ def _concentrations(rng, name, size, difficulty):
     scene = PAINTERS[name](rng, size, rng.uniform(0, most))
     if rng.random() < 1.6 * difficulty:
         guest = PAINTERS[rng.choice(NEIGHBOURS[name])](rng, size, 0.3)
-        share = rng.uniform(0.08, min(0.1 + 0.7 * difficulty, 0.49))
+        share = rng.uniform(0.1, min(0.1 + 0.8 * difficulty, 0.49))
         scene = _invaded(rng, scene, guest, share)
     infiltrate = _lymphocytes(rng, size, 7, 0.8 * difficulty * rng.beta(1, 4))
     infiltrate = infiltrate[_at(scene.eosin, infiltrate[:, :2]) > 0.1]
@@ -396,7 +396,7 @@ def _draw_slide(rng, difficulty):
         np.exp((0.06 + 0.28 * difficulty) * rng.standard_normal(2)),
         rng.uniform(0.97 - 0.12 * difficulty, 1) * rng.uniform(0.98, 1, 3),
         rng.uniform(0.3, 0.6 + 1.4 * difficulty),
-        rng.uniform(1, 2 + 13 * difficulty),
+        rng.uniform(1, 2 + 14 * difficulty),
         rng.uniform(0.01, 0.1 + 1.6 * difficulty),
     )
 

@@ -1,0 +1,89 @@
+"""The command line; the only place that prints."""
+
+from pathlib import Path
+
+import click
+
+from skshazam import __version__
+
+__all__ = ["main"]
+
+
+@click.group()
+@click.version_option(__version__, prog_name="skshazam")
+def main():
+    """Fuse several frozen pathology foundation models into one classifier."""
+
+
+@main.command()
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("skshazam-demo"),
+    show_default=True,
+    help="Folder for pictures and records.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of tiles, folds and students.",
+)
+def demo(out: Path, seed: int):
+    """Run the whole job offline on SYNTHETIC tiles: no data, weights or network."""
+    from tqdm import tqdm
+
+    from skshazam.benchmark import run_demo
+    from skshazam.benchmark._demo import count_steps
+    from skshazam.exceptions import SkshazamError
+
+    click.echo(
+        "Synthetic H&E-like tiles, three handcrafted teachers, folds by patient.\n"
+        "The numbers say that everything works, and nothing about real tissue."
+    )
+    try:
+        with tqdm(total=count_steps(), unit="step") as bar:
+
+            def on_step(step: str) -> None:
+                bar.set_description(step)
+                bar.update()
+
+            result = run_demo(out, random_state=seed, on_step=on_step)
+    except SkshazamError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(format_comparison(result))
+    click.echo("\nWritten:")
+    for file in result.files:
+        click.echo(f"  {file}")
+
+
+def format_comparison(result) -> str:
+    """Return the table of a demo's methods.
+
+    Parameters
+    ----------
+    result : DemoResult
+        What the demo found.
+
+    Returns
+    -------
+    text : str
+        Mean, spread over folds and interval over patients of each method.
+    """
+    comparison, tiles = result.comparison, result.tiles
+    scores = comparison.scores()
+    n_folds = len(next(iter(scores.values())))
+    lines = [
+        "",
+        f"SYNTHETIC data: {len(tiles.target)} tiles, {len(tiles.target_names)} classes, "
+        f"{len(set(tiles.groups))} patients, {n_folds} folds; no patient in two folds.",
+        "",
+        f"{'balanced accuracy':<38}{'mean':>6}{'sd':>7}   95 % over patients",
+    ]
+    for method, values in scores.items():
+        low, high = comparison.intervals[method]
+        mean = sum(values) / n_folds
+        sd = (sum((value - mean) ** 2 for value in values) / (n_folds - 1)) ** 0.5
+        lines.append(f"{method:<38}{mean:>6.3f}{sd:>7.3f}   {low:.3f} to {high:.3f}")
+    return "\n".join(lines)

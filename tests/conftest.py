@@ -1,0 +1,61 @@
+"""Fixtures that every test gets: no network, fixed seeds, no drawing window."""
+
+import os
+
+# Before torch is imported: two OpenMP threads on busy cores can be a hundred times
+# slower than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import socket
+
+import numpy as np
+import pytest
+import torch
+
+from skshazam.datasets import make_teacher_features
+from skshazam.teachers import unload_teachers
+
+torch.set_num_threads(1)
+
+
+class NetworkForbiddenError(RuntimeError):
+    """A test tried to open a connection."""
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise NetworkForbiddenError("tests open no connection")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds():
+    np.random.seed(0)  # noqa: NPY002 - what random_state=None follows
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def fresh_teachers():
+    yield
+    unload_teachers()
+
+
+@pytest.fixture(scope="session")
+def teacher_features():
+    """X, y, groups of three synthetic teachers; never modify them."""
+    X, y, groups = make_teacher_features(random_state=0)
+    X.flags.writeable = False
+    return X, y, groups
+
+
+@pytest.fixture
+def tiles():
+    """Six RGB tiles of two sizes, as arrays."""
+    rng = np.random.default_rng(0)
+    shapes = [(40, 40, 3)] * 4 + [(30, 50, 3)] * 2
+    return [rng.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
