@@ -1,6 +1,7 @@
 """The command line; the only place that prints."""
 
 from pathlib import Path
+from statistics import mean, stdev
 
 import click
 
@@ -76,14 +77,16 @@ def format_comparison(result) -> str:
     n_folds = len(next(iter(scores.values())))
     lines = [
         "",
-        f"SYNTHETIC data: {len(tiles.target)} tiles, {len(tiles.target_names)} classes, "
-        f"{len(set(tiles.groups))} patients, {n_folds} folds; no patient in two folds.",
+        f"SYNTHETIC data: {len(tiles.target)} tiles, {len(tiles.target_names)} "
+        f"classes, {len(set(tiles.groups))} patients, {n_folds} folds; no patient in "
+        "two folds.",
         "",
         f"{'balanced accuracy':<38}{'mean':>6}{'sd':>7}   95 % over patients",
     ]
     for method, values in scores.items():
         low, high = comparison.intervals[method]
-        mean = sum(values) / n_folds
-        sd = (sum((value - mean) ** 2 for value in values) / (n_folds - 1)) ** 0.5
-        lines.append(f"{method:<38}{mean:>6.3f}{sd:>7.3f}   {low:.3f} to {high:.3f}")
+        lines.append(
+            f"{method:<38}{mean(values):>6.3f}{stdev(values):>7.3f}   "
+            f"{low:.3f} to {high:.3f}"
+        )
     return "\n".join(lines)

@@ -33,7 +33,13 @@ class Comparison:
     intervals: dict[str, tuple[float, float]]
 
     def scores(self) -> dict[str, list[float]]:
-        """Return the balanced accuracy of each method in each fold, in fold order."""
+        """Return the scores of each method.
+
+        Returns
+        -------
+        scores : dict of str to list of float
+            Balanced accuracy in each fold, in fold order.
+        """
         scores: dict[str, list[float]] = {}
         for record in self.records:
             scores.setdefault(record["method"], []).append(record["value"])
@@ -89,7 +95,7 @@ def compare_methods(
                     "fold": fold,
                     "seed": random_state,
                     "metric": "balanced_accuracy",
-                    "value": _balanced_accuracy(y[test], predicted[test]),
+                    "value": balanced_recall(y[test], predicted[test]),
                     "seconds": time.perf_counter() - start,
                 }
             )
@@ -105,7 +111,7 @@ def compare_methods(
     return Comparison(records, predictions, intervals)
 
 
-def _balanced_accuracy(y_true, y_pred) -> float:
-    """Return the mean recall of the classes that occur; a fold may lack some."""
+def balanced_recall(y_true, y_pred) -> float:
+    """Return balanced accuracy over the classes that occur; a fold may lack some."""
     labels = np.unique(y_true)
     return float(recall_score(y_true, y_pred, labels=labels, average="macro"))

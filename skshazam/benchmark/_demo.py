@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import ConfusionMatrixDisplay
+from sklearn.metrics import ConfusionMatrixDisplay, make_scorer
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -16,7 +16,11 @@ from sklearn.utils import Bunch
 
 from skshazam._blocks import TeacherFeatures
 from skshazam._optional import require
-from skshazam.benchmark._comparison import Comparison, compare_methods
+from skshazam.benchmark._comparison import (
+    Comparison,
+    balanced_recall,
+    compare_methods,
+)
 from skshazam.datasets import make_tissue_tiles
 from skshazam.features import TeacherFeatureTransformer
 from skshazam.fusion import ShazamClassifier
@@ -141,7 +145,7 @@ def _logistic_regression() -> GridSearchCV:
     return GridSearchCV(
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
         {"logisticregression__C": [0.01, 0.1, 1.0]},
-        scoring="balanced_accuracy",
+        scoring=make_scorer(balanced_recall),
         cv=StratifiedGroupKFold(3),
     )
 
@@ -171,15 +175,7 @@ def _write_pictures(
     files = []
     for name, figure in figures.items():
         files.append(folder / f"{name}.png")
-        figure.text(
-            0.995,
-            0.003,
-            "synthetic data",
-            ha="right",
-            va="bottom",
-            fontsize=7,
-            alpha=0.6,
-        )
+        figure.supxlabel("synthetic data", fontsize=8, color="dimgrey")
         figure.savefig(files[-1], dpi=130)
         pyplot.close(figure)
     return files

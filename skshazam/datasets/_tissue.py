@@ -3,6 +3,7 @@
 Painters draw stain concentrations, a slide turns them into RGB.
 """
 
+from functools import partial
 from numbers import Integral, Real
 from typing import NamedTuple
 
@@ -34,11 +35,6 @@ class _Scene(NamedTuple):
     haematoxylin: np.ndarray
     eosin: np.ndarray
     nuclei: np.ndarray  # rows of _ellipses
-
-
-def _grid(size):
-    """Return the pixels' y and x, float32 of shape (2, size, size)."""
-    return np.indices((size, size), dtype=np.float32)
 
 
 def _noise(rng, size, sigma):
@@ -110,7 +106,7 @@ def _uphill(field, sites):
 def _strands(rng, size, width, stretch, wave):
     """Return noise stretched along lines that bend ``wave`` px, and the lines' field."""
     angle = rng.uniform(0, np.pi)
-    y, x = _grid(size)
+    y, x = np.indices((size, size), dtype=np.float32)
     across = y * np.cos(angle) - x * np.sin(angle) + wave * _noise(rng, size, 12)
     along = y * np.sin(angle) + x * np.cos(angle)
     noise = rng.standard_normal((2 * size, size // 2), dtype=np.float32)
@@ -173,7 +169,7 @@ def _paint_mucus(rng, size, debris):
 
 
 def _paint_background(rng, size, dirt):
-    y, x = _grid(size) / size - 0.5
+    y, x = np.indices((size, size), dtype=np.float32) / size - 0.5
     turn = rng.uniform(0, np.pi)
     line = y * np.cos(turn) - x * np.sin(turn) + 0.05 * _noise(rng, size, 16)
     fold = np.exp(-(((line - rng.uniform(-0.4, 0.4)) / 0.02) ** 2))
@@ -183,51 +179,43 @@ def _paint_background(rng, size, dirt):
     return _Scene(glass, glass, _ellipses(rng, dust, 1.0, 0.8, 0.0, 0.25, 0.4))
 
 
-class _Glands(NamedTuple):
-    """Warped discs: ``depth`` is 0 in a gland's middle, 1 at its rim."""
-
-    centres: np.ndarray  # (n, 2) before the warp
-    radius: float
-    warp: np.ndarray  # (2, size, size) px
-    depth: np.ndarray  # (size, size)
-
-    def ring(self, rng, level, spacing):
-        """Return sites along all rims shrunk to ``level``, and the way outwards."""
-        count = int(2 * np.pi * self.radius * level / spacing)
-        shape = len(self.centres), count
-        turn = 2 * np.pi * (np.arange(count) + rng.uniform(-0.3, 0.3, shape)) / count
-        tip = level * self.radius * np.stack([np.sin(turn), np.cos(turn)], axis=-1)
-        warped = (self.centres[:, None] + tip).reshape(-1, 2)
-        sites = warped
-        for _ in range(3):  # the fixed point undoes the warp
-            sites = warped - _at(self.warp, sites).T
-        sites = sites + 0.6 * rng.standard_normal(sites.shape)
-        # Elsewhere a neighbour's cells are in the way.
-        sites = sites[np.abs(_at(self.depth, sites) - level) < 0.12]
-        return sites, _uphill(self.depth, sites)
+def _ring(rng, discs, warp, depth, level, spacing):
+    """Return sites along all gland rims shrunk to ``level``, and the way outwards."""
+    centres, radius = discs
+    count = int(2 * np.pi * radius * level / spacing)
+    turn = np.arange(count) + rng.uniform(-0.3, 0.3, (len(centres), count))
+    turn *= 2 * np.pi / count
+    tips = level * radius * np.stack([np.sin(turn), np.cos(turn)], axis=-1)
+    warped = (centres[:, None] + tips).reshape(-1, 2)
+    sites = warped
+    for _ in range(3):  # The fixed point undoes the warp.
+        sites = warped - _at(warp, sites).T
+    sites = sites + 0.6 * rng.standard_normal(sites.shape)
+    # Elsewhere a neighbour's cells are in the way.
+    sites = sites[np.abs(_at(depth, sites) - level) < 0.12]
+    return sites, _uphill(depth, sites)
 
 
 def _paint_glands(rng, size, atypia):
     """Paint from round crypts (atypia 0) to crowded, stratified glands (atypia 1)."""
     pitch = 43 - atypia
     centres = _sites(rng, size, pitch, 0.06 + 0.14 * atypia)
-    warp = np.stack([_noise(rng, size, 9), _noise(rng, size, 9)])
-    warp *= 1 + 5 * atypia
     radius = pitch * (0.42 + 0.11 * atypia)
-    pixels = np.moveaxis(_grid(size) + warp, 0, -1)
-    depth = (spatial.cKDTree(centres).query(pixels)[0] / radius).astype(np.float32)
-    glands = _Glands(centres, radius, warp, depth)
-
+    warp = (1 + 5 * atypia) * np.stack([_noise(rng, size, 9) for _ in "yx"])
+    pixels = np.moveaxis(np.indices((size, size)) + warp, 0, -1)
+    # 0 in a gland's middle, 1 at its rim.
+    depth = np.float32(spatial.cKDTree(centres).query(pixels)[0] / radius)
+    ring = partial(_ring, rng, (centres, radius), warp, depth)
     lamina = _paint_fibres(rng, size, 0.2)
     cells = np.concatenate([lamina.nuclei, _lymphocytes(rng, size, 7, 0.3)])
     nuclei = [cells[_at(depth, cells[:, :2]) > 1.2]]
     for level in [0.86, 0.68, 0.54][: 1 + int(1.5 * atypia + 0.7 * rng.random())]:
-        sites, outwards = glands.ring(rng, level, 4.2 + 1.2 * atypia)
+        sites, outwards = ring(level, 4.2 + 1.2 * atypia)
         outwards += 0.4 * atypia * rng.standard_normal(len(sites))
         length, width = 3.2 + 0.7 * atypia, 1.5 + 0.5 * atypia
         strength, spread = 0.85 + 0.1 * atypia, 0.08 + 0.14 * atypia
         nuclei.append(_ellipses(rng, sites, length, width, outwards, strength, spread))
-    sites, outwards = glands.ring(rng, 0.57, 7)
+    sites, outwards = ring(0.57, 7)
     goblets = _ellipses(rng, sites, 3.4, 2.7, outwards, 1.1)
     goblets = goblets[rng.random(len(sites)) < 0.95 * (1 - atypia) ** 1.5]
 
@@ -278,7 +266,7 @@ def _paint(rng, name, size, ambiguity):
 def _invade(rng, scene, guest, share):
     """Return ``scene`` with ``guest`` on the ``share`` of it along one side."""
     size = len(scene.eosin)
-    y, x = _grid(size) / size
+    y, x = np.indices((size, size), dtype=np.float32) / size
     turn = rng.uniform(0, 2 * np.pi)
     side = y * np.sin(turn) + x * np.cos(turn) + 0.06 * _noise(rng, size, 8)
     side -= np.quantile(side, 1 - share)
@@ -315,8 +303,8 @@ def _draw_slide(rng, difficulty):
     return Bunch(
         stains=strengths * stains / np.linalg.norm(stains, axis=1, keepdims=True),
         lamp=rng.uniform(0.97 - 0.12 * difficulty, 1) * rng.uniform(0.98, 1, 3),
-        focus=rng.uniform(0.3, 0.6 + 1.4 * difficulty),
-        noise=rng.uniform(1, 2 + 14 * difficulty),
+        focus=rng.uniform(0.3, 0.6 + 1.2 * difficulty),
+        noise=rng.uniform(1, 2 + 12 * difficulty),
         grain=rng.uniform(0.01, 0.1 + 1.6 * difficulty),
     )
 
@@ -325,12 +313,8 @@ def _photograph(rng, maps, slide, difficulty):
     """Return the RGB tile (size, size, 3) of two concentration maps."""
     thickness = np.exp((0.03 + 0.12 * difficulty) * rng.standard_normal((2, 1)))
     stains = (thickness * slide.stains).astype(np.float32)
-    light = np.stack(
-        [
-            lamp * 10 ** -(maps[0] * h + maps[1] * e)
-            for lamp, h, e in zip(slide.lamp.astype(np.float32), *stains)
-        ]
-    )
+    light = 10 ** -np.einsum("sc,syx->cyx", stains, maps)
+    light *= slide.lamp[:, None, None]
     focus, gain = np.exp(0.6 * difficulty * rng.standard_normal(2))
     focus *= slide.focus
     light = ndimage.gaussian_filter(light, (0, focus, focus), truncate=3)

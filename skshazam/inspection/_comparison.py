@@ -73,9 +73,7 @@ class ComparisonDisplay:
         ax.set_ylim(len(self.scores) - 0.5, -0.7)
         ax.grid(axis="x", alpha=0.3)
         ax.spines[["top", "right", "left"]].set_visible(False)
-        ax.set_xlabel(
-            f"{self.metric}: dot = fold, diamond = mean of folds"
-            + (", bar = 95 % interval over patients" if self.intervals else "")
-        )
+        bar = "\nbar: 95 % interval over patients" if self.intervals else ""
+        ax.set_xlabel(f"{self.metric}\ndot: one fold; diamond: mean of folds{bar}")
         self.ax_, self.figure_ = ax, ax.figure
         return self
