@@ -56,7 +56,17 @@ class TeacherBlocks:
 
     @classmethod
     def from_dims(cls, dims: Sequence[int]) -> "TeacherBlocks":
-        """Return blocks of these widths, named ``teacher0``, ``teacher1``, ..."""
+        """Return blocks of these widths, named ``teacher0``, ``teacher1``, ...
+
+        Parameters
+        ----------
+        dims : sequence of int
+            Width of each teacher's block, in column order.
+
+        Returns
+        -------
+        blocks : TeacherBlocks
+        """
         return cls(tuple(f"teacher{i}" for i in range(len(dims))), tuple(dims))
 
     @classmethod
@@ -108,11 +118,21 @@ class TeacherBlocks:
         )
 
     def to_dict(self) -> dict[str, int]:
-        """Return ``{teacher name: width}``."""
+        """Return ``{teacher name: width}``.
+
+        Returns
+        -------
+        widths : dict of str to int
+        """
         return dict(zip(self.names, self.dims, strict=True))
 
     def get_feature_names(self) -> np.ndarray:
-        """Return the column names ``<teacher>__<i>`` as an object array."""
+        """Return the column names ``<teacher>__<i>``.
+
+        Returns
+        -------
+        names : ndarray of shape (n_features,), dtype=object
+        """
         return np.asarray(
             [
                 f"{name}{SEPARATOR}{i}"
@@ -123,7 +143,18 @@ class TeacherBlocks:
         )
 
     def split(self, features) -> dict:
-        """Return ``{teacher name: columns}``, the columns as views of ``features``."""
+        """Return each teacher's columns.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n_samples, n_features)
+            A whole matrix.
+
+        Returns
+        -------
+        columns : dict of str to ndarray of shape (n_samples, dim)
+            Views of `features` by teacher name.
+        """
         return {
             name: features[:, columns]
             for name, columns in zip(self.names, self.slices, strict=True)
@@ -190,16 +221,52 @@ class TeacherFeatures(np.ndarray):
         return picked
 
     def take(self, indices, axis=None, **kwargs):
-        """Take entries like an ndarray; rows keep their blocks."""
+        """Take entries like an ndarray; rows keep their blocks.
+
+        Parameters
+        ----------
+        indices : array-like of int
+            Positions.
+        axis : int, default=None
+            0 takes rows. None takes from the flattened matrix.
+        **kwargs : dict
+            ``out`` and ``mode`` of :meth:`numpy.ndarray.take`.
+
+        Returns
+        -------
+        taken : TeacherFeatures
+        """
         taken = super().take(indices, axis=axis, **kwargs)
         return TeacherFeatures._with_blocks_of(taken, self) if axis == 0 else taken
 
     def copy(self, order="C"):
-        """Return a copy with the same blocks."""
+        """Return a copy with the same blocks.
+
+        Parameters
+        ----------
+        order : {"C", "F", "A", "K"}, default="C"
+            Memory layout.
+
+        Returns
+        -------
+        copy : TeacherFeatures
+        """
         return super().copy(order)._with_blocks_of(self)
 
     def astype(self, dtype, **kwargs):
-        """Return the matrix in another dtype with the same blocks."""
+        """Return the matrix in another dtype with the same blocks.
+
+        Parameters
+        ----------
+        dtype : dtype
+            New dtype.
+        **kwargs : dict
+            Further arguments of :meth:`numpy.ndarray.astype`.
+
+        Returns
+        -------
+        features : TeacherFeatures
+        """
         return TeacherFeatures._with_blocks_of(super().astype(dtype, **kwargs), self)
 
     def __reduce__(self):

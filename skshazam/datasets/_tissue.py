@@ -1,11 +1,12 @@
 """Synthetic H&E tiles of eight colon tissues from a cohort of patients.
 
-Painters draw stain concentrations, a slide turns them into RGB.
+Painters draw (haematoxylin, eosin, nuclei): two concentration maps (size, size) and
+rows of ellipses. A slide stamps the nuclei and turns the concentrations into RGB.
 """
 
 from functools import partial
+from math import cos, pi, sin, sqrt
 from numbers import Integral, Real
-from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage, spatial
@@ -24,17 +25,8 @@ No patient and no slide stands behind these images: a program drew them. Ellipse
 (nuclei), warped discs (glands) and smoothed or stretched noise (fibres, debris, mucus)
 make a haematoxylin and an eosin concentration map per tile; the Beer-Lambert law with
 the stain vectors of Ruifrok and Johnston (2001) turns them into RGB. Each patient has
-stain vectors, stain strengths, lamp, focus and sensor noise of their own, and only some
-of the eight classes.
+a stain, lamp, focus and sensor noise of their own, and only some of the classes.
 """
-
-
-class _Scene(NamedTuple):
-    """Two concentration maps (size, size), and nuclei that are not stamped yet."""
-
-    haematoxylin: np.ndarray
-    eosin: np.ndarray
-    nuclei: np.ndarray  # rows of _ellipses
 
 
 def _noise(rng, size, sigma):
@@ -43,10 +35,10 @@ def _noise(rng, size, sigma):
     noise = rng.standard_normal((size // step + 2,) * 2, dtype=np.float32)
     noise = ndimage.gaussian_filter(noise, sigma / step, mode="wrap", truncate=3)
     # The variance of white noise under a Gaussian of s px is 1 / (4 pi s^2).
-    noise *= np.float32(np.sqrt(4 * np.pi) * sigma / step)
+    noise *= sqrt(4 * pi) * sigma / step
     knots = np.arange(len(noise), dtype=np.float32)
-    hats = np.abs(np.arange(size, dtype=np.float32)[:, None] / step - knots)
-    hats = np.maximum(1 - hats, 0)
+    hats = 1 - np.abs(np.arange(size, dtype=np.float32)[:, None] / step - knots)
+    hats = np.maximum(hats, 0)
     return noise[:size, :size] if step == 1 else hats @ noise @ hats.T
 
 
@@ -75,12 +67,10 @@ def _stamp(size, ellipses):
     y, x, length, width, angle, strength = ellipses.astype(np.float32).T[
         ..., None, None
     ]
-    offset = np.arange(-reach, reach + 1)
-    row, column = (
-        np.rint(y).astype(int) + offset[:, None],
-        np.rint(x).astype(int) + offset,
-    )
-    down, right = row - y, column - x
+    offset = np.arange(-reach, reach + 1, dtype=np.int32)
+    row = np.rint(y).astype(np.int32) + offset[:, None]
+    column = np.rint(x).astype(np.int32) + offset
+    down, right = np.float32(row - y), np.float32(column - x)
     along = (right * np.cos(angle) + down * np.sin(angle)) / length
     across = (down * np.cos(angle) - right * np.sin(angle)) / width
     radius = np.sqrt(along**2 + across**2)
@@ -104,26 +94,26 @@ def _uphill(field, sites):
 
 
 def _strands(rng, size, width, stretch, wave):
-    """Return noise stretched along lines that bend ``wave`` px, and the lines' field."""
-    angle = rng.uniform(0, np.pi)
+    """Return noise along lines that bend ``wave`` px, and the coordinate across."""
+    angle = rng.uniform(0, pi)
     y, x = np.indices((size, size), dtype=np.float32)
-    across = y * np.cos(angle) - x * np.sin(angle) + wave * _noise(rng, size, 12)
-    along = y * np.sin(angle) + x * np.cos(angle)
+    across = y * cos(angle) - x * sin(angle) + wave * _noise(rng, size, 12)
+    along = y * sin(angle) + x * cos(angle)
     noise = rng.standard_normal((2 * size, size // 2), dtype=np.float32)
     noise = ndimage.gaussian_filter(noise, (width, stretch / 4), mode="wrap")
-    noise *= np.float32(np.sqrt(np.pi * width * stretch))
+    noise *= sqrt(pi * width * stretch)
     where = np.stack([across, along / 4])
     return ndimage.map_coordinates(noise, where, order=1, mode="grid-wrap"), across
 
 
 def _spindles(rng, sites, across, length, width, strength):
-    angle = _uphill(across, sites) + np.pi / 2 + 0.15 * rng.standard_normal(len(sites))
+    angle = _uphill(across, sites) + pi / 2 + 0.15 * rng.standard_normal(len(sites))
     return _ellipses(rng, sites, length, width, angle, strength)
 
 
 def _lymphocytes(rng, size, pitch, keep):
     sites = _sites(rng, size, pitch, keep=keep)
-    return _ellipses(rng, sites, 2.5, 2.3, rng.uniform(0, np.pi, len(sites)), 1.2)
+    return _ellipses(rng, sites, 2.5, 2.3, rng.uniform(0, pi, len(sites)), 1.2)
 
 
 def _paint_fibres(rng, size, order):
@@ -132,32 +122,32 @@ def _paint_fibres(rng, size, order):
         rng, size, 1.1 + 0.6 * order, 10 + 20 * order, 7 - 5.5 * order
     )
     ridge = across / rng.uniform(13, 19) + 0.12 * _noise(rng, size, 10)
-    cleft = 1 - 0.75 * order * (1 - np.abs(np.sin(np.pi * ridge)) ** 0.4)
+    cleft = 1 - 0.75 * order * (1 - np.abs(np.sin(pi * ridge)) ** 0.4)
     loose = 0.05 * (1 - order) * _noise(rng, size, 9)
     eosin = 0.17 + 0.11 * order + (0.07 - 0.04 * order) * texture + loose
+    haematoxylin = 0.06 + 0.03 * order + 0.02 * (1 - order) * texture
     sites = _sites(rng, size, 14.5, 0.45, 0.6 + 0.15 * order)
     nuclei = _spindles(rng, sites, across, 5, 1.2 + 0.4 * order, 0.78)
-    haematoxylin = 0.06 + 0.03 * order + 0.02 * (1 - order) * texture
-    return _Scene(haematoxylin * cleft, eosin * cleft, nuclei)
+    return haematoxylin * cleft, eosin * cleft, nuclei
 
 
 def _paint_inflammation(rng, size, sparseness):
     eosin = 0.12 + 0.03 * _noise(rng, size, 2) + 0.03 * _noise(rng, size, 8)
     crowd = _lymphocytes(rng, size, 5.8 + 1.4 * sparseness, 0.94 - 0.3 * sparseness)
-    return _Scene(np.full_like(eosin, 0.07), eosin, crowd)
+    return np.full_like(eosin, 0.07), eosin, crowd
 
 
 def _paint_necrosis(rng, size, ghosts):
     grain = (1 - 0.6 * ghosts) * _noise(rng, size, 0.9 + 0.7 * ghosts)
     smudge = _noise(rng, size, 5)
-    eosin = 0.21 + 0.045 * (grain + smudge)
     haematoxylin = 0.09 + 0.05 * _noise(rng, size, 1.2) - 0.03 * smudge
     dots = _sites(rng, size, 9, 0.5, 0.18 + 0.3 * ghosts)
-    turn = rng.uniform(0, np.pi, len(dots))
+    turn = rng.uniform(0, pi, len(dots))
     pyknotic = _ellipses(rng, dots, 1.5, 1.2, turn, 0.9, 0.35)
     faded = _sites(rng, size, 8, 0.4, 0.8 * ghosts)
     faded = _ellipses(rng, faded, 3.2, 2.4, 0.7, 0.3, 0.25)
-    return _Scene(haematoxylin, eosin, np.concatenate([pyknotic, faded]))
+    nuclei = np.concatenate([pyknotic, faded])
+    return haematoxylin, 0.21 + 0.045 * (grain + smudge), nuclei
 
 
 def _paint_mucus(rng, size, debris):
@@ -165,26 +155,26 @@ def _paint_mucus(rng, size, debris):
     haematoxylin = 0.1 + 0.035 * texture + 0.03 * _noise(rng, size, 10)
     eosin = 0.03 + 0.1 * debris * rng.random() + 0.015 * texture
     sites = _sites(rng, size, 24, 0.5, 0.15 + 0.4 * debris)
-    return _Scene(haematoxylin, eosin, _spindles(rng, sites, across, 3, 1.8, 0.7))
+    return haematoxylin, eosin, _spindles(rng, sites, across, 3, 1.8, 0.7)
 
 
 def _paint_background(rng, size, dirt):
     y, x = np.indices((size, size), dtype=np.float32) / size - 0.5
-    turn = rng.uniform(0, np.pi)
-    line = y * np.cos(turn) - x * np.sin(turn) + 0.05 * _noise(rng, size, 16)
+    turn = rng.uniform(0, pi)
+    line = y * cos(turn) - x * sin(turn) + 0.05 * _noise(rng, size, 16)
     fold = np.exp(-(((line - rng.uniform(-0.4, 0.4)) / 0.02) ** 2))
     fold *= (rng.random() < 0.4) * (0.05 + 0.1 * dirt)
     glass = 0.006 + 0.003 * _noise(rng, size, 8) + fold
     dust = _sites(rng, size, 26, 0.5, 0.25)
-    return _Scene(glass, glass, _ellipses(rng, dust, 1.0, 0.8, 0.0, 0.25, 0.4))
+    return glass, glass, _ellipses(rng, dust, 1.0, 0.8, 0.0, 0.25, 0.4)
 
 
 def _ring(rng, discs, warp, depth, level, spacing):
     """Return sites along all gland rims shrunk to ``level``, and the way outwards."""
     centres, radius = discs
-    count = int(2 * np.pi * radius * level / spacing)
+    count = int(2 * pi * radius * level / spacing)
     turn = np.arange(count) + rng.uniform(-0.3, 0.3, (len(centres), count))
-    turn *= 2 * np.pi / count
+    turn *= 2 * pi / count
     tips = level * radius * np.stack([np.sin(turn), np.cos(turn)], axis=-1)
     warped = (centres[:, None] + tips).reshape(-1, 2)
     sites = warped
@@ -206,8 +196,8 @@ def _paint_glands(rng, size, atypia):
     # 0 in a gland's middle, 1 at its rim.
     depth = np.float32(spatial.cKDTree(centres).query(pixels)[0] / radius)
     ring = partial(_ring, rng, (centres, radius), warp, depth)
-    lamina = _paint_fibres(rng, size, 0.2)
-    cells = np.concatenate([lamina.nuclei, _lymphocytes(rng, size, 7, 0.3)])
+    lamina_haematoxylin, lamina_eosin, cells = _paint_fibres(rng, size, 0.2)
+    cells = np.concatenate([cells, _lymphocytes(rng, size, 7, 0.3)])
     nuclei = [cells[_at(depth, cells[:, :2]) > 1.2]]
     for level in [0.86, 0.68, 0.54][: 1 + int(1.5 * atypia + 0.7 * rng.random())]:
         sites, outwards = ring(level, 4.2 + 1.2 * atypia)
@@ -218,63 +208,53 @@ def _paint_glands(rng, size, atypia):
     sites, outwards = ring(0.57, 7)
     goblets = _ellipses(rng, sites, 3.4, 2.7, outwards, 1.1)
     goblets = goblets[rng.random(len(sites)) < 0.95 * (1 - atypia) ** 1.5]
-
     slit = 0.28 + 0.12 * atypia + (0.04 + 0.05 * atypia) * _noise(rng, size, 3)
     lumen = np.clip(np.maximum((slit - depth) * 12, _stamp(size, goblets)), 0, 1)
     epithelium = np.clip((1.02 - depth) * 10, 0, 1)
     cytoplasm = 0.2 + 0.03 * atypia + 0.015 * _noise(rng, size, 1.5)
-    eosin = lamina.eosin + epithelium * (cytoplasm - lamina.eosin)
-    haematoxylin = 0.06 + 0.06 * epithelium * (1 + 0.8 * atypia)
     secretion = 0.04 + 0.1 * atypia * np.clip(_noise(rng, size, 2), 0, 1)
-    return _Scene(
-        haematoxylin + lumen * (0.07 - haematoxylin),
-        eosin + lumen * (secretion - eosin),
-        np.concatenate(nuclei),
-    )
+    eosin = _blend(_blend(lamina_eosin, cytoplasm, epithelium), secretion, lumen)
+    basophilia = 0.12 + 0.05 * atypia
+    haematoxylin = _blend(lamina_haematoxylin, basophilia, epithelium)
+    return _blend(haematoxylin, 0.07, lumen), eosin, np.concatenate(nuclei)
 
 
-# Painter, its trait in a textbook tile, and how ambiguity moves the trait.
-PAINTERS = {
-    "background": (_paint_background, 0.0, 1.0),
-    "gland-irregular": (_paint_glands, 0.95, -0.8),
-    "gland-regular": (_paint_glands, 0.05, 0.8),
-    "inflammation": (_paint_inflammation, 0.0, 1.0),
-    "mucus": (_paint_mucus, 0.0, 1.0),
-    "muscle": (_paint_fibres, 1.0, -0.8),
-    "necrosis": (_paint_necrosis, 0.0, 1.0),
-    "stroma": (_paint_fibres, 0.0, 0.8),
-}
+def _blend(under, over, mask):
+    return under + mask * (over - under)
 
-# What borders each tissue in a colon; a mixed tile shows a strip of one of these.
-NEIGHBOURS = {
-    "background": ("stroma", "mucus", "necrosis", "muscle"),
-    "gland-irregular": ("stroma", "necrosis", "gland-regular", "inflammation"),
-    "gland-regular": ("stroma", "inflammation", "mucus", "gland-irregular"),
-    "inflammation": ("stroma", "gland-regular", "necrosis"),
-    "mucus": ("stroma", "gland-irregular", "background", "necrosis"),
-    "muscle": ("stroma", "inflammation"),
-    "necrosis": ("gland-irregular", "stroma", "mucus", "inflammation"),
-    "stroma": ("inflammation", "muscle", "gland-regular", "mucus"),
+
+# The painter, its trait in a textbook tile, how far ambiguity moves that trait, and
+# which tissues border this one in a colon.
+TISSUES = {
+    "background": (_paint_background, 0.0, 1.0, "stroma mucus necrosis muscle"),
+    "gland-irregular": (_paint_glands, 0.95, -0.8, "stroma necrosis gland-regular"),
+    "gland-regular": (_paint_glands, 0.05, 0.8, "stroma inflammation gland-irregular"),
+    "inflammation": (_paint_inflammation, 0.0, 1.0, "stroma gland-regular necrosis"),
+    "mucus": (_paint_mucus, 0.0, 1.0, "stroma gland-irregular background necrosis"),
+    "muscle": (_paint_fibres, 1.0, -0.8, "stroma inflammation"),
+    "necrosis": (_paint_necrosis, 0.0, 1.0, "stroma gland-irregular mucus"),
+    "stroma": (_paint_fibres, 0.0, 0.8, "inflammation muscle gland-regular mucus"),
 }
 
 
 def _paint(rng, name, size, ambiguity):
-    painter, typical, slope = PAINTERS[name]
+    painter, typical, slope, _ = TISSUES[name]
     return painter(rng, size, typical + slope * ambiguity)
 
 
 def _invade(rng, scene, guest, share):
     """Return ``scene`` with ``guest`` on the ``share`` of it along one side."""
-    size = len(scene.eosin)
+    (*maps, nuclei), (*guest_maps, guest_nuclei) = scene, guest
+    size = len(maps[0])
     y, x = np.indices((size, size), dtype=np.float32) / size
-    turn = rng.uniform(0, 2 * np.pi)
-    side = y * np.sin(turn) + x * np.cos(turn) + 0.06 * _noise(rng, size, 8)
+    turn = rng.uniform(0, 2 * pi)
+    side = y * sin(turn) + x * cos(turn) + 0.06 * _noise(rng, size, 8)
     side -= np.quantile(side, 1 - share)
     mask = np.clip(side * size / 2 + 0.5, 0, 1)
-    maps = [old + mask * (new - old) for old, new in zip(scene[:2], guest[:2])]
-    stay = _at(side, scene.nuclei[:, :2]) < 0
-    enter = _at(side, guest.nuclei[:, :2]) >= 0
-    return _Scene(*maps, np.concatenate([scene.nuclei[stay], guest.nuclei[enter]]))
+    nuclei = nuclei[_at(side, nuclei[:, :2]) < 0]
+    guest_nuclei = guest_nuclei[_at(side, guest_nuclei[:, :2]) >= 0]
+    haematoxylin, eosin = (_blend(*pair, mask) for pair in zip(maps, guest_maps))
+    return haematoxylin, eosin, np.concatenate([nuclei, guest_nuclei])
 
 
 def _concentrations(rng, name, size, difficulty):
@@ -283,16 +263,16 @@ def _concentrations(rng, name, size, difficulty):
     most = difficulty * (1.25 - 0.6 * difficulty)
     scene = _paint(rng, name, size, rng.uniform(0, most))
     if rng.random() < 1.6 * difficulty:
-        guest = _paint(rng, rng.choice(NEIGHBOURS[name]), size, 0.3)
+        guest = _paint(rng, rng.choice(TISSUES[name][-1].split()), size, 0.3)
         share = rng.uniform(0.1, min(0.1 + 0.8 * difficulty, 0.49))
         scene = _invade(rng, scene, guest, share)
+    haematoxylin, eosin, nuclei = scene
     infiltrate = _lymphocytes(rng, size, 7, 0.8 * difficulty * rng.beta(1, 4))
-    infiltrate = infiltrate[_at(scene.eosin, infiltrate[:, :2]) > 0.1]
-    nuclei = _stamp(size, np.concatenate([scene.nuclei, infiltrate]))
-    cover = np.minimum(nuclei, 1)
-    nuclei *= 1 + 0.13 * _noise(rng, size, 0.8)
-    eosin = scene.eosin * (1 - 0.6 * cover) + 0.06 * cover
-    return np.maximum([np.maximum(scene.haematoxylin, nuclei), eosin], 0)
+    infiltrate = infiltrate[_at(eosin, infiltrate[:, :2]) > 0.1]
+    nuclei = _stamp(size, np.concatenate([nuclei, infiltrate]))
+    eosin = _blend(eosin, 0.4 * eosin + 0.06, np.minimum(nuclei, 1))
+    chromatin = nuclei * (1 + 0.13 * _noise(rng, size, 0.8))
+    return np.maximum([np.maximum(haematoxylin, chromatin), eosin], 0)
 
 
 def _draw_slide(rng, difficulty):
@@ -312,10 +292,10 @@ def _draw_slide(rng, difficulty):
 def _photograph(rng, maps, slide, difficulty):
     """Return the RGB tile (size, size, 3) of two concentration maps."""
     thickness = np.exp((0.03 + 0.12 * difficulty) * rng.standard_normal((2, 1)))
-    stains = (thickness * slide.stains).astype(np.float32)
+    stains = np.float32(thickness * slide.stains)
     light = 10 ** -np.einsum("sc,syx->cyx", stains, maps)
     light *= slide.lamp[:, None, None]
-    focus, gain = np.exp(0.6 * difficulty * rng.standard_normal(2))
+    focus, gain = np.exp(0.6 * difficulty * rng.standard_normal(2)).tolist()
     focus *= slide.focus
     light = ndimage.gaussian_filter(light, (0, focus, focus), truncate=3)
     # One grain for the three channels, as demosaicing and JPEG leave it.
@@ -327,18 +307,18 @@ def _photograph(rng, maps, slide, difficulty):
 
 def _draw_cohort(rng, n_patients, tiles_per_patient):
     """Yield each patient's class names, one per tile."""
-    most = min(len(PAINTERS), tiles_per_patient)
+    names = np.array(list(TISSUES))
+    most = min(len(names), tiles_per_patient)
     room = np.minimum(rng.integers(4, 8, n_patients), most)
-    quota = min(max(3, n_patients // 3), n_patients, n_patients * most // len(PAINTERS))
-    while room.sum() < quota * len(PAINTERS):
+    quota = min(max(3, n_patients // 3), n_patients, n_patients * most // len(names))
+    while room.sum() < quota * len(names):
         room[np.argmin(room)] += 1
-    has = np.zeros((n_patients, len(PAINTERS)), bool)
-    for label in rng.permutation(len(PAINTERS)):
+    has = np.zeros((n_patients, len(names)), bool)
+    for label in rng.permutation(len(names)):
         # Patients with the most room first, so that the last class still finds some.
         roomy = np.lexsort([rng.random(n_patients), has.sum(axis=1) - room])[:quota]
         has[roomy, label] = True
-    names = np.array(list(PAINTERS))
-    for own, n_classes in zip(has, room):
+    for own, n_classes in zip(has, room, strict=True):
         others = rng.permutation(np.flatnonzero(~own))[: n_classes - own.sum()]
         classes = names[np.concatenate([np.flatnonzero(own), others])]
         share = rng.dirichlet(np.full(n_classes, 2.0))
@@ -364,7 +344,54 @@ def make_tissue_tiles(
     difficulty=0.5,
     random_state=None,
 ):
-    """Draw synthetic H&E tiles of eight colon tissues from many patients."""
+    """Draw synthetic H&E tiles of eight colon tissues from many patients.
+
+    Parameters
+    ----------
+    n_patients : int, default=24
+        Patients, each with one slide.
+    tiles_per_patient : int, default=36
+        Tiles of each patient.
+    tile_size : int, default=96
+        Side in pixels, at least 32. A larger tile shows more tissue, not more detail.
+    difficulty : float, default=0.5
+        From 0 (textbook tiles, like slides) to 1: how far stains, focus and noise
+        vary, how atypical the tissues are and how many tiles show two of them.
+    random_state : int, RandomState instance or None, default=None
+        Seed. None draws a new cohort and leaves numpy's global generator alone.
+
+    Returns
+    -------
+    data : Bunch
+        ``images`` uint8 (n, tile_size, tile_size, 3) RGB; ``target`` str (n,) class
+        names; ``target_names`` sorted list of the eight; ``groups`` str (n,) patients
+        "patient-00", ...; ``DESCR`` str.
+
+    Raises
+    ------
+    ValueError
+        A parameter is of the wrong type or out of its range.
+
+    Notes
+    -----
+    Channel k of a pixel is ``255 lamp_k 10^-(h H_k + e E_k)``, blurred, plus noise: h
+    and e are the painted concentrations, H and E the patient's optical densities. A
+    patient has 4 to 7 classes, more where a class would otherwise miss its minimum of
+    ``min(n_patients, max(3, n_patients // 3))`` patients, and never more classes than
+    tiles.
+
+    References
+    ----------
+    Ruifrok and Johnston. Quantification of histochemical staining by color
+    deconvolution. Analytical and Quantitative Cytology and Histology 23, 2001.
+
+    Examples
+    --------
+    >>> from skshazam.datasets._tissue import make_tissue_tiles
+    >>> tiles = make_tissue_tiles(n_patients=3, tiles_per_patient=8, random_state=0)
+    >>> tiles.images.shape, len(tiles.target_names)
+    ((24, 96, 96, 3), 8)
+    """
     if isinstance(random_state, np.random.RandomState):
         random_state = random_state.randint(2**31)
     # A generator of our own, so that None does not mean numpy's global one.
@@ -380,7 +407,7 @@ def make_tissue_tiles(
     return Bunch(
         images=np.stack(images),
         target=np.concatenate(target),
-        target_names=sorted(PAINTERS),
+        target_names=sorted(TISSUES),
         groups=np.repeat(patients, tiles_per_patient),
         DESCR=DESCR.format(len(images), tile_size, tile_size, n_patients, difficulty),
     )
