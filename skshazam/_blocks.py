@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from operator import index
 
 import numpy as np
 
@@ -40,7 +41,12 @@ class TeacherBlocks:
     def __post_init__(self):
         """Make both fields tuples and check that they describe blocks."""
         object.__setattr__(self, "names", tuple(map(str, self.names)))
-        object.__setattr__(self, "dims", tuple(map(int, self.dims)))
+        try:
+            object.__setattr__(self, "dims", tuple(map(index, self.dims)))
+        except TypeError as error:
+            raise FeatureBlockError(
+                f"teacher_dims={self.dims!r} must be a sequence of integers."
+            ) from error
         if not self.dims or min(self.dims) < 1:
             raise FeatureBlockError(
                 f"teacher_dims={self.dims} must hold at least one width, each at "

@@ -27,7 +27,7 @@ def resolve_device(device: "str | torch.device") -> torch.device:
     Raises
     ------
     ValueError
-        The name is unknown to torch, or CUDA is asked for where there is none.
+        The name is unknown to torch, or names a kind of device that is not here.
     """
     if device == "auto":
         if torch.cuda.is_available():
@@ -40,10 +40,11 @@ def resolve_device(device: "str | torch.device") -> torch.device:
             f"device={device!r} is not a torch device. "
             "Use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'."
         ) from error
-    if resolved.type == "cuda" and not torch.cuda.is_available():
+    available = {"cuda": torch.cuda, "mps": torch.backends.mps}.get(resolved.type)
+    if available is not None and not available.is_available():
         raise ValueError(
             f"device={device!r} was asked for, but torch {torch.__version__} sees no "
-            "CUDA device here. Use device='auto' or device='cpu'."
+            f"{resolved.type.upper()} device here. Use device='auto' or device='cpu'."
         )
     return resolved
 

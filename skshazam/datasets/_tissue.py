@@ -21,11 +21,10 @@ STAIN_OD = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11))
 DESCR = """\
 Synthetic colon H&E: {} tiles of {} x {} px, {} patients, difficulty {}.
 
-No patient and no slide stands behind these images: a program drew them. Ellipses
-(nuclei), warped discs (glands) and smoothed or stretched noise (fibres, debris, mucus)
-make a haematoxylin and an eosin concentration map per tile; the Beer-Lambert law with
-the stain vectors of Ruifrok and Johnston (2001) turns them into RGB. Each patient has
-a stain, lamp, focus and sensor noise of their own, and only some of the classes.
+No patient and no slide stands behind these images: a program drew ellipses (nuclei),
+warped discs (glands) and stretched noise (fibres, debris, mucus) as haematoxylin and
+eosin concentrations; the Beer-Lambert law turned them into RGB. Each patient has a
+stain, lamp, focus and sensor noise of their own, and only some of the classes.
 """
 
 
@@ -37,8 +36,8 @@ def _noise(rng, size, sigma):
     # The variance of white noise under a Gaussian of s px is 1 / (4 pi s^2).
     noise *= sqrt(4 * pi) * sigma / step
     knots = np.arange(len(noise), dtype=np.float32)
-    hats = 1 - np.abs(np.arange(size, dtype=np.float32)[:, None] / step - knots)
-    hats = np.maximum(hats, 0)
+    pixels = np.arange(size, dtype=np.float32)[:, None] / step
+    hats = np.maximum(1 - np.abs(pixels - knots), 0)
     return noise[:size, :size] if step == 1 else hats @ noise @ hats.T
 
 
@@ -55,18 +54,16 @@ def _sites(rng, size, pitch, jitter=0.3, keep=1.0):
 def _ellipses(rng, sites, length, width, angle, strength, spread=0.12):
     """Return rows y, x, half length, half width, angle, concentration."""
     vary = np.exp(spread * rng.standard_normal((3, len(sites))))
+    length, width, strength = vary * np.array([[length], [width], [strength]])
     angle = np.broadcast_to(angle, len(sites))
-    return np.column_stack(
-        [sites, length * vary[0], width * vary[1], angle, strength * vary[2]]
-    )
+    return np.column_stack([sites, length, width, angle, strength])
 
 
 def _stamp(size, ellipses):
     """Return the map (size, size) of soft-rimmed ellipses; the densest wins."""
     reach = int(np.ceil(ellipses[:, 2:4].max(initial=0))) + 1
-    y, x, length, width, angle, strength = ellipses.astype(np.float32).T[
-        ..., None, None
-    ]
+    columns = np.float32(ellipses).T[..., None, None]
+    y, x, length, width, angle, strength = columns
     offset = np.arange(-reach, reach + 1, dtype=np.int32)
     row = np.rint(y).astype(np.int32) + offset[:, None]
     column = np.rint(x).astype(np.int32) + offset
@@ -118,9 +115,8 @@ def _lymphocytes(rng, size, pitch, keep):
 
 def _paint_fibres(rng, size, order):
     """Paint from loose wavy collagen (order 0) to bundles of muscle (order 1)."""
-    texture, across = _strands(
-        rng, size, 1.1 + 0.6 * order, 10 + 20 * order, 7 - 5.5 * order
-    )
+    width, stretch = 1.1 + 0.6 * order, 10 + 20 * order
+    texture, across = _strands(rng, size, width, stretch, 7 - 5.5 * order)
     ridge = across / rng.uniform(13, 19) + 0.12 * _noise(rng, size, 10)
     cleft = 1 - 0.75 * order * (1 - np.abs(np.sin(pi * ridge)) ** 0.4)
     loose = 0.05 * (1 - order) * _noise(rng, size, 9)
@@ -144,8 +140,8 @@ def _paint_necrosis(rng, size, ghosts):
     dots = _sites(rng, size, 9, 0.5, 0.18 + 0.3 * ghosts)
     turn = rng.uniform(0, pi, len(dots))
     pyknotic = _ellipses(rng, dots, 1.5, 1.2, turn, 0.9, 0.35)
-    faded = _sites(rng, size, 8, 0.4, 0.8 * ghosts)
-    faded = _ellipses(rng, faded, 3.2, 2.4, 0.7, 0.3, 0.25)
+    rest = _sites(rng, size, 8, 0.4, 0.8 * ghosts)
+    faded = _ellipses(rng, rest, 3.2, 2.4, 0.7, 0.3, 0.25)
     nuclei = np.concatenate([pyknotic, faded])
     return haematoxylin, 0.21 + 0.045 * (grain + smudge), nuclei
 
@@ -176,8 +172,7 @@ def _ring(rng, discs, warp, depth, level, spacing):
     turn = np.arange(count) + rng.uniform(-0.3, 0.3, (len(centres), count))
     turn *= 2 * pi / count
     tips = level * radius * np.stack([np.sin(turn), np.cos(turn)], axis=-1)
-    warped = (centres[:, None] + tips).reshape(-1, 2)
-    sites = warped
+    sites = warped = (centres[:, None] + tips).reshape(-1, 2)
     for _ in range(3):  # The fixed point undoes the warp.
         sites = warped - _at(warp, sites).T
     sites = sites + 0.6 * rng.standard_normal(sites.shape)
@@ -244,17 +239,16 @@ def _paint(rng, name, size, ambiguity):
 
 def _invade(rng, scene, guest, share):
     """Return ``scene`` with ``guest`` on the ``share`` of it along one side."""
-    (*maps, nuclei), (*guest_maps, guest_nuclei) = scene, guest
-    size = len(maps[0])
+    size = len(scene[0])
     y, x = np.indices((size, size), dtype=np.float32) / size
     turn = rng.uniform(0, 2 * pi)
     side = y * sin(turn) + x * cos(turn) + 0.06 * _noise(rng, size, 8)
     side -= np.quantile(side, 1 - share)
     mask = np.clip(side * size / 2 + 0.5, 0, 1)
-    nuclei = nuclei[_at(side, nuclei[:, :2]) < 0]
-    guest_nuclei = guest_nuclei[_at(side, guest_nuclei[:, :2]) >= 0]
-    haematoxylin, eosin = (_blend(*pair, mask) for pair in zip(maps, guest_maps))
-    return haematoxylin, eosin, np.concatenate([nuclei, guest_nuclei])
+    stay = scene[2][_at(side, scene[2][:, :2]) < 0]
+    enter = guest[2][_at(side, guest[2][:, :2]) >= 0]
+    haematoxylin, eosin = (_blend(scene[i], guest[i], mask) for i in (0, 1))
+    return haematoxylin, eosin, np.concatenate([stay, enter])
 
 
 def _concentrations(rng, name, size, difficulty):
@@ -277,8 +271,8 @@ def _concentrations(rng, name, size, difficulty):
 
 def _draw_slide(rng, difficulty):
     """Return how one patient's slide is stained and photographed."""
-    stains = STAIN_OD + (0.02 + 0.1 * difficulty) * rng.standard_normal((2, 3))
-    stains = np.maximum(stains, 0.02)
+    tilt = (0.02 + 0.1 * difficulty) * rng.standard_normal((2, 3))
+    stains = np.maximum(STAIN_OD + tilt, 0.02)
     strengths = np.exp((0.06 + 0.28 * difficulty) * rng.standard_normal((2, 1)))
     return Bunch(
         stains=strengths * stains / np.linalg.norm(stains, axis=1, keepdims=True),
@@ -296,8 +290,8 @@ def _photograph(rng, maps, slide, difficulty):
     light = 10 ** -np.einsum("sc,syx->cyx", stains, maps)
     light *= slide.lamp[:, None, None]
     focus, gain = np.exp(0.6 * difficulty * rng.standard_normal(2)).tolist()
-    focus *= slide.focus
-    light = ndimage.gaussian_filter(light, (0, focus, focus), truncate=3)
+    blur = (0, focus * slide.focus, focus * slide.focus)
+    light = ndimage.gaussian_filter(light, blur, truncate=3)
     # One grain for the three channels, as demosaicing and JPEG leave it.
     noise = rng.standard_normal(light.shape[1:], dtype=np.float32)
     noise = ndimage.gaussian_filter(noise, slide.grain, truncate=3)
@@ -355,7 +349,7 @@ def make_tissue_tiles(
     tile_size : int, default=96
         Side in pixels, at least 32. A larger tile shows more tissue, not more detail.
     difficulty : float, default=0.5
-        From 0 (textbook tiles, like slides) to 1: how far stains, focus and noise
+        From 0 (textbook tiles, similar slides) to 1: how far stains, focus and noise
         vary, how atypical the tissues are and how many tiles show two of them.
     random_state : int, RandomState instance or None, default=None
         Seed. None draws a new cohort and leaves numpy's global generator alone.
@@ -370,15 +364,14 @@ def make_tissue_tiles(
     Raises
     ------
     ValueError
-        A parameter is of the wrong type or out of its range.
+        A parameter is of the wrong type or out of range.
 
     Notes
     -----
     Channel k of a pixel is ``255 lamp_k 10^-(h H_k + e E_k)``, blurred, plus noise: h
     and e are the painted concentrations, H and E the patient's optical densities. A
-    patient has 4 to 7 classes, more where a class would otherwise miss its minimum of
-    ``min(n_patients, max(3, n_patients // 3))`` patients, and never more classes than
-    tiles.
+    patient has 4 to 7 classes (at most one per tile); 8 where few patients could not
+    otherwise give each class ``min(n_patients, max(3, n_patients // 3))`` patients.
 
     References
     ----------
@@ -403,7 +396,7 @@ def make_tissue_tiles(
         for name in labels:
             maps = _concentrations(rng, name, tile_size, difficulty)
             images.append(_photograph(rng, maps, slide, difficulty))
-    patients = [f"patient-{patient:02d}" for patient in range(n_patients)]
+    patients = [f"patient-{i:02d}" for i in range(n_patients)]
     return Bunch(
         images=np.stack(images),
         target=np.concatenate(target),

@@ -202,7 +202,9 @@ class FusionClassifier(
         """Find out which columns belong to which teacher."""
         blocks = carried
         if self.teacher_dims is not None:
-            blocks = TeacherBlocks.from_dims(self.teacher_dims)
+            given = TeacherBlocks.from_dims(self.teacher_dims)
+            same = carried is not None and carried.dims == given.dims
+            blocks = carried if same else given
         elif blocks is None and hasattr(self, "feature_names_in_"):
             blocks = TeacherBlocks.from_feature_names(self.feature_names_in_)
         if blocks is None:
@@ -227,7 +229,13 @@ class FusionClassifier(
 
     def _check_carried_blocks(self, carried: TeacherBlocks | None) -> None:
         """Refuse features that say they come from other teachers."""
-        if carried is None or carried.dims == self.teacher_dims_:
+        if carried is None or carried == self.teacher_blocks_:
+            return
+        # Two teachers may be equally wide: then only their names tell them apart.
+        unnamed = TeacherBlocks.from_dims(self.teacher_dims_)
+        if carried == unnamed or (
+            self.teacher_blocks_ == unnamed and carried.dims == unnamed.dims
+        ):
             return
         raise FeatureBlockError(
             f"X holds the features of {carried.to_dict()}, but this "
@@ -252,10 +260,12 @@ class FusionClassifier(
                 self._learn_statistics(features, held_out)
             super().partial_fit(data, torch.from_numpy(codes), epochs=n_epochs)
         self.n_iter_ = len(self.history_)
-        if self.history_ and not np.isfinite(self.history_[-1, "train_loss"]):
+        # An interrupted first epoch has no loss yet.
+        loss = self.history_[-1].get("train_loss", 0.0) if self.history_ else 0.0
+        if not np.isfinite(loss):
             warnings.warn(
-                f"The training loss is {self.history_[-1, 'train_loss']}: training has "
-                f"diverged. Lower lr={self.lr}, or keep standardize=True.",
+                f"The training loss is {loss}: training has diverged. Lower "
+                f"lr={self.lr}, or keep standardize=True.",
                 ConvergenceWarning,
                 stacklevel=3,
             )

@@ -299,7 +299,7 @@ class SkorchEstimator(NeuralNetClassifier):
         )
         if others:
             losses = losses + self._penalties(*others)
-        if "sample_weight" in X:
+        if X is not None and "sample_weight" in X:
             losses = losses * X["sample_weight"].to(logits.device)
         return losses.mean()
 
