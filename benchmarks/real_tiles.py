@@ -109,21 +109,19 @@ def plain_features(path: str, spec: TeacherSpec) -> np.ndarray:
         return model.eval()(image[None]).numpy()[0]
 
 
-def report_parity(paths, features, n_tiles: int = 20) -> None:
+def report_parity(specs, paths, features, n_tiles: int = 20) -> None:
     """Print the smallest cosine between our features and the plain ones."""
-    for spec, (name, block) in zip(
-        real_teachers(WEIGHTS),
-        features.teacher_blocks.split(features).items(),
-        strict=True,
-    ):
+    blocks = features.teacher_blocks.split(features)
+    for spec in specs:
+        block = np.asarray(blocks[spec.name])[:n_tiles]
         cosines = []
-        for path, ours in zip(
-            paths[:n_tiles], np.asarray(block)[:n_tiles], strict=True
-        ):
+        for path, ours in zip(paths[:n_tiles], block, strict=True):
             plain = plain_features(path, spec)
             norms = np.linalg.norm(plain) * np.linalg.norm(ours)
             cosines.append(float(plain @ ours) / norms)
-        print(f"{name:<15} smallest cosine with plain timm + PIL: {min(cosines):.6f}")
+        print(
+            f"{spec.name:<15} smallest cosine with plain timm + PIL: {min(cosines):.6f}"
+        )
 
 
 def logistic_regression() -> GridSearchCV:
@@ -186,16 +184,11 @@ def compare(X_train, y_train, X_test, y_test) -> None:
         report(f"{name} ({seconds:.0f} s a fit)", y_test, predictions)
 
 
-def search(paths, y, test_paths) -> None:
+def search(specs, paths, y, test_paths) -> None:
     """Search λ and depth over the whole pipeline, save it, and reload it elsewhere."""
     pipeline = Pipeline(
         [
-            (
-                "teachers",
-                TeacherFeatureTransformer(
-                    real_teachers(WEIGHTS), batch_size=BATCH_SIZE
-                ),
-            ),
+            ("teachers", TeacherFeatureTransformer(specs, batch_size=BATCH_SIZE)),
             ("student", ShazamClassifier(max_epochs=20, random_state=0)),
         ]
     )
@@ -229,28 +222,35 @@ def reload(folder: Path) -> None:
     print(f"fresh process: largest difference of a probability {difference:.2e}")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--search", action="store_true", help="also search and save")
+    parser.add_argument("--search", action="store_true", help="search and save instead")
     parser.add_argument("--reload", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.reload:
         reload(arguments.data)
-        sys.exit()
-    WEIGHTS = arguments.data / "weights"
+        return
+    specs = real_teachers(arguments.data / "weights")
     train_paths, y_train = read_folder(arguments.data / "colorectal5" / "train")
     test_paths, y_test = read_folder(arguments.data / "colorectal5" / "test")
-    transformer = TeacherFeatureTransformer(
-        real_teachers(WEIGHTS), batch_size=BATCH_SIZE, progress=True
-    )
+    if arguments.search:
+        search(specs, train_paths[::5], y_train[::5], test_paths[::15])
+        return
+    transformer = TeacherFeatureTransformer(specs, batch_size=BATCH_SIZE, progress=True)
     start = time.perf_counter()
     X_train = transformer.fit_transform(train_paths)
     X_test = transformer.transform(test_paths)
     seconds = time.perf_counter() - start
     n_tiles = len(train_paths) + len(test_paths)
     print(f"{n_tiles} tiles x 3 teachers in {seconds:.0f} s")
-    report_parity(test_paths, X_test)
+    report_parity(specs, test_paths, X_test)
     compare(X_train, y_train, X_test, y_test)
-    if arguments.search:
-        search(train_paths[::5], y_train[::5], test_paths[::15])
+
+
+if __name__ == "__main__":
+    # Imported under its own name, so that worker processes find SqueezeNetFeatures.
+    import real_tiles
+
+    real_tiles.main()

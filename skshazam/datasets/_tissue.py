@@ -35,9 +35,8 @@ def _noise(rng, size, sigma):
     noise = ndimage.gaussian_filter(noise, sigma / step, mode="wrap", truncate=3)
     # The variance of white noise under a Gaussian of s px is 1 / (4 pi s^2).
     noise *= sqrt(4 * pi) * sigma / step
-    knots = np.arange(len(noise), dtype=np.float32)
-    pixels = np.arange(size, dtype=np.float32)[:, None] / step
-    hats = np.maximum(1 - np.abs(pixels - knots), 0)
+    gaps = np.abs(np.arange(size)[:, None] / step - np.arange(len(noise)))
+    hats = np.float32(np.maximum(1 - gaps, 0))
     return noise[:size, :size] if step == 1 else hats @ noise @ hats.T
 
 
@@ -62,8 +61,7 @@ def _ellipses(rng, sites, length, width, angle, strength, spread=0.12):
 def _stamp(size, ellipses):
     """Return the map (size, size) of soft-rimmed ellipses; the densest wins."""
     reach = int(np.ceil(ellipses[:, 2:4].max(initial=0))) + 1
-    columns = np.float32(ellipses).T[..., None, None]
-    y, x, length, width, angle, strength = columns
+    y, x, length, width, angle, strength = np.float32(ellipses).T[..., None, None]
     offset = np.arange(-reach, reach + 1, dtype=np.int32)
     row = np.rint(y).astype(np.int32) + offset[:, None]
     column = np.rint(x).astype(np.int32) + offset
@@ -138,8 +136,7 @@ def _paint_necrosis(rng, size, ghosts):
     smudge = _noise(rng, size, 5)
     haematoxylin = 0.09 + 0.05 * _noise(rng, size, 1.2) - 0.03 * smudge
     dots = _sites(rng, size, 9, 0.5, 0.18 + 0.3 * ghosts)
-    turn = rng.uniform(0, pi, len(dots))
-    pyknotic = _ellipses(rng, dots, 1.5, 1.2, turn, 0.9, 0.35)
+    pyknotic = _ellipses(rng, dots, 1.5, 1.2, rng.uniform(0, pi, len(dots)), 0.9, 0.35)
     rest = _sites(rng, size, 8, 0.4, 0.8 * ghosts)
     faded = _ellipses(rng, rest, 3.2, 2.4, 0.7, 0.3, 0.25)
     nuclei = np.concatenate([pyknotic, faded])
@@ -165,9 +162,8 @@ def _paint_background(rng, size, dirt):
     return glass, glass, _ellipses(rng, dust, 1.0, 0.8, 0.0, 0.25, 0.4)
 
 
-def _ring(rng, discs, warp, depth, level, spacing):
+def _ring(rng, centres, radius, warp, depth, level, spacing):
     """Return sites along all gland rims shrunk to ``level``, and the way outwards."""
-    centres, radius = discs
     count = int(2 * pi * radius * level / spacing)
     turn = np.arange(count) + rng.uniform(-0.3, 0.3, (len(centres), count))
     turn *= 2 * pi / count
@@ -190,7 +186,7 @@ def _paint_glands(rng, size, atypia):
     pixels = np.moveaxis(np.indices((size, size)) + warp, 0, -1)
     # 0 in a gland's middle, 1 at its rim.
     depth = np.float32(spatial.cKDTree(centres).query(pixels)[0] / radius)
-    ring = partial(_ring, rng, (centres, radius), warp, depth)
+    ring = partial(_ring, rng, centres, radius, warp, depth)
     lamina_haematoxylin, lamina_eosin, cells = _paint_fibres(rng, size, 0.2)
     cells = np.concatenate([cells, _lymphocytes(rng, size, 7, 0.3)])
     nuclei = [cells[_at(depth, cells[:, :2]) > 1.2]]
@@ -209,8 +205,7 @@ def _paint_glands(rng, size, atypia):
     cytoplasm = 0.2 + 0.03 * atypia + 0.015 * _noise(rng, size, 1.5)
     secretion = 0.04 + 0.1 * atypia * np.clip(_noise(rng, size, 2), 0, 1)
     eosin = _blend(_blend(lamina_eosin, cytoplasm, epithelium), secretion, lumen)
-    basophilia = 0.12 + 0.05 * atypia
-    haematoxylin = _blend(lamina_haematoxylin, basophilia, epithelium)
+    haematoxylin = _blend(lamina_haematoxylin, 0.12 + 0.05 * atypia, epithelium)
     return _blend(haematoxylin, 0.07, lumen), eosin, np.concatenate(nuclei)
 
 
@@ -218,8 +213,7 @@ def _blend(under, over, mask):
     return under + mask * (over - under)
 
 
-# The painter, its trait in a textbook tile, how far ambiguity moves that trait, and
-# which tissues border this one in a colon.
+# Painter, its trait in a textbook tile, how ambiguity moves it, bordering tissues.
 TISSUES = {
     "background": (_paint_background, 0.0, 1.0, "stroma mucus necrosis muscle"),
     "gland-irregular": (_paint_glands, 0.95, -0.8, "stroma necrosis gland-regular"),
@@ -278,7 +272,7 @@ def _draw_slide(rng, difficulty):
         stains=strengths * stains / np.linalg.norm(stains, axis=1, keepdims=True),
         lamp=rng.uniform(0.97 - 0.12 * difficulty, 1) * rng.uniform(0.98, 1, 3),
         focus=rng.uniform(0.3, 0.6 + 1.2 * difficulty),
-        noise=rng.uniform(1, 2 + 12 * difficulty),
+        noise=rng.uniform(1, 2 + 14 * difficulty),
         grain=rng.uniform(0.01, 0.1 + 1.6 * difficulty),
     )
 
@@ -286,8 +280,7 @@ def _draw_slide(rng, difficulty):
 def _photograph(rng, maps, slide, difficulty):
     """Return the RGB tile (size, size, 3) of two concentration maps."""
     thickness = np.exp((0.03 + 0.12 * difficulty) * rng.standard_normal((2, 1)))
-    stains = np.float32(thickness * slide.stains)
-    light = 10 ** -np.einsum("sc,syx->cyx", stains, maps)
+    light = 10 ** -np.einsum("sc,syx->cyx", np.float32(thickness * slide.stains), maps)
     light *= slide.lamp[:, None, None]
     focus, gain = np.exp(0.6 * difficulty * rng.standard_normal(2)).tolist()
     blur = (0, focus * slide.focus, focus * slide.focus)
@@ -370,8 +363,8 @@ def make_tissue_tiles(
     -----
     Channel k of a pixel is ``255 lamp_k 10^-(h H_k + e E_k)``, blurred, plus noise: h
     and e are the painted concentrations, H and E the patient's optical densities. A
-    patient has 4 to 7 classes (at most one per tile); 8 where few patients could not
-    otherwise give each class ``min(n_patients, max(3, n_patients // 3))`` patients.
+    patient has 4 to 7 classes, or 8 where else a class would lack its minimum of
+    ``min(n_patients, max(3, n_patients // 3))`` patients; never more than tiles.
 
     References
     ----------
@@ -380,7 +373,7 @@ def make_tissue_tiles(
 
     Examples
     --------
-    >>> from skshazam.datasets._tissue import make_tissue_tiles
+    >>> from skshazam.datasets import make_tissue_tiles
     >>> tiles = make_tissue_tiles(n_patients=3, tiles_per_patient=8, random_state=0)
     >>> tiles.images.shape, len(tiles.target_names)
     ((24, 96, 96, 3), 8)
@@ -396,11 +389,12 @@ def make_tissue_tiles(
         for name in labels:
             maps = _concentrations(rng, name, tile_size, difficulty)
             images.append(_photograph(rng, maps, slide, difficulty))
-    patients = [f"patient-{i:02d}" for i in range(n_patients)]
     return Bunch(
         images=np.stack(images),
         target=np.concatenate(target),
         target_names=sorted(TISSUES),
-        groups=np.repeat(patients, tiles_per_patient),
+        groups=np.repeat(
+            [f"patient-{i:02d}" for i in range(n_patients)], tiles_per_patient
+        ),
         DESCR=DESCR.format(len(images), tile_size, tile_size, n_patients, difficulty),
     )
