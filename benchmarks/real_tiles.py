@@ -168,12 +168,14 @@ def compare(X_train, y_train, X_test, y_test) -> None:
         y_test,
         [model.predict(np.asarray(X_test))],
     )
+    student, preset = ShazamClassifier, ShazamClassifier.from_preset
     students = {
-        "Shazam": ShazamClassifier,
-        "Shazam without distillation": partial(ShazamClassifier, distillation_weight=0),
-        'Shazam, preset "paper"': partial(ShazamClassifier.from_preset, "paper"),
-        'Shazam, preset "released"': partial(ShazamClassifier.from_preset, "released"),
+        "Shazam": student,
+        "Shazam without distillation": partial(student, distillation_weight=0),
     }
+    for name in ("paper", "released"):
+        students[name] = partial(preset, name)
+        students[f"{name}, early stopping"] = partial(preset, name, early_stopping=True)
     for name, make in students.items():
         start = time.perf_counter()
         predictions = [

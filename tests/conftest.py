@@ -6,6 +6,8 @@ import os
 # slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Before scikit-learn is: else its array API check is skipped.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
 import socket
 

@@ -152,6 +152,7 @@ class FusionClassifier(
             self._learn_blocks(carried)
         else:
             self._check_carried_blocks(carried)
+            self._encoded(self.classes_ if classes is None else classes)
         codes = self._encoded(y)
         weights = self._with_class_weights(weights, y)
         return X, codes, weights, groups
@@ -174,6 +175,11 @@ class FusionClassifier(
         """Return sample times class weights scaled to mean 1, or None."""
         if self.class_weight is not None:
             of_class = compute_sample_weight(self.class_weight, y)
+            if of_class.min() < 0 or not of_class.any():
+                raise ValueError(
+                    f"class_weight={self.class_weight} must hold non-negative "
+                    "weights, not all of them zero."
+                )
             weights = of_class if weights is None else weights * of_class
         return None if weights is None else weights / weights.mean()
 
@@ -182,8 +188,8 @@ class FusionClassifier(
         if len(classes) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs samples of at least 2 classes, but y "
-                f"holds only 1 class: {classes[0]!r}. In cross-validation, use a "
-                "stratified splitter."
+                f"holds only 1 class: {classes.tolist()[0]!r}. In cross-validation, "
+                "use a stratified splitter."
             )
         self.classes_inferred_ = classes
 
@@ -200,7 +206,7 @@ class FusionClassifier(
 
     def _learn_blocks(self, carried: TeacherBlocks | None) -> None:
         """Find out which columns belong to which teacher."""
-        blocks = carried
+        self._carried_blocks = blocks = carried
         if self.teacher_dims is not None:
             given = TeacherBlocks.from_dims(self.teacher_dims)
             same = carried is not None and carried.dims == given.dims
@@ -229,7 +235,8 @@ class FusionClassifier(
 
     def _check_carried_blocks(self, carried: TeacherBlocks | None) -> None:
         """Refuse features that say they come from other teachers."""
-        if carried is None or carried == self.teacher_blocks_:
+        # The latter were overruled by teacher_dims.
+        if carried in (None, self.teacher_blocks_, self._carried_blocks):
             return
         # Two teachers may be equally wide: then only their names tell them apart.
         unnamed = TeacherBlocks.from_dims(self.teacher_dims_)
@@ -252,10 +259,12 @@ class FusionClassifier(
             data["held_out"] = torch.from_numpy(held_out)
         with self._private_randomness(), self._scoring_codes():
             if warm:
+                self._initialize_callbacks()
                 self._refresh_optimizer()
             else:
                 self.history_ = None
                 self.initialized_ = False
+                self._network_arguments = self._get_network_arguments()
                 self.initialize()
                 self._learn_statistics(features, held_out)
             super().partial_fit(data, torch.from_numpy(codes), epochs=n_epochs)
@@ -347,7 +356,7 @@ class FusionClassifier(
 
     @property
     def _n_features_out(self):
-        return self.token_dim
+        return self._network_arguments["token_dim"]
 
     def _map(self, X, function: Callable) -> np.ndarray:
         """Return ``function`` of the network's output, rows concatenated."""
@@ -369,8 +378,10 @@ class FusionClassifier(
 
     def _validate_features(self, X) -> torch.Tensor:
         """Return float32 features of the width and the teachers of ``fit``."""
-        if is_dataset(X):  # a scoring callback of skorch
-            return X.X["features"]
+        if is_dataset(X):
+            X = X.X
+        if "_in_training_loop" in vars(self) and isinstance(X, dict):
+            return X["features"]  # for a scoring callback of skorch
         check_is_fitted(self)
         self._check_carried_blocks(getattr(X, "teacher_blocks", None))
         return _as_tensor(

@@ -62,7 +62,7 @@ class ShazamClassifier(FusionClassifier):
         δ: where the Huber loss turns linear (paper, section 3.2).
     huber : {"elementwise", "norm"}, default="elementwise"
         Huber loss of every component, averaged (released code), or of the norm of the
-        difference (equation 7), some 24 times larger at 128 components. The published
+        difference (equation 7), 20 to 25 times larger for 128. The published
         λ belong to the former.
     distillation_target : {"frozen", "token", "token_detached", "trained"}, \
 default="frozen"
@@ -302,18 +302,21 @@ dtype=float32
 
         return self._map(X, stacked)
 
-    def _make_network(self):
-        return ShazamNetwork(
-            self.teacher_dims_,
-            len(self.classes_),
-            self.token_dim,
-            self.depth,
-            projection=self.projection,
-            block=self.block,
-            standardize=self.standardize,
-            distillation_target=self.distillation_target,
-            dropout=self.dropout,
-        )
+    def _get_network_arguments(self):
+        return {
+            "teacher_dims": self.teacher_dims_,
+            "n_classes": len(self.classes_),
+            "token_dim": self.token_dim,
+            "depth": self.depth,
+            "projection": self.projection,
+            "block": self.block,
+            "standardize": self.standardize,
+            "distillation_target": self.distillation_target,
+            "dropout": self.dropout,
+        }
+
+    def _make_network(self, **arguments):
+        return ShazamNetwork(**arguments)
 
     def _training_outputs(self, features):
         output = self.module_(features)

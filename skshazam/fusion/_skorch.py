@@ -14,7 +14,7 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNetClassifier
-from skorch.callbacks import EarlyStopping, EpochTimer, PassthroughScoring, PrintLog
+from skorch.callbacks import EpochTimer, PassthroughScoring, PrintLog
 from skorch.dataset import Dataset
 from skorch.exceptions import DeviceWarning
 from skorch.history import History
@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from skshazam._device import resolve_device
 from skshazam.fusion._batches import TensorBatches
+from skshazam.fusion._callbacks import BestEpoch
 from skshazam.fusion._state import arrays_of, load_arrays
 
 __all__ = ["PREDICT_BATCH_SIZE", "SkorchEstimator"]
@@ -43,6 +44,7 @@ _RUNTIME_ATTRIBUTES = (
     "_optimizers",
     "init_context_",
     "initialized_",
+    "_in_training_loop",
 )
 
 
@@ -71,6 +73,9 @@ class SkorchEstimator(NeuralNetClassifier):
             iterator_train=TensorBatches,
             iterator_valid=TensorBatches,
             train_split=None,
+            # Cached outputs stand in the shuffled order of the batches, and
+            # ``predict`` would answer in the order of the rows.
+            use_caching=False,
             callbacks=self.callbacks,
             warm_start=self.warm_start,
             verbose=self.verbose,
@@ -81,8 +86,17 @@ class SkorchEstimator(NeuralNetClassifier):
 
     # ------------------------------------------------- what a subclass supplies
 
-    def _make_network(self) -> torch.nn.Module:
-        """Return the untrained network for ``teacher_dims_`` and ``classes_``."""
+    def _get_network_arguments(self) -> dict:
+        """Return what the network is built from, ``token_dim`` among it.
+
+        It is kept as of ``fit``: parameters set later wait for the next one.
+        """
+        raise AttributeError(
+            f"{type(self).__name__} is abstract; use ShazamClassifier."
+        )
+
+    def _make_network(self, **arguments) -> torch.nn.Module:
+        """Return the untrained network of ``_get_network_arguments()``."""
         raise AttributeError(
             f"{type(self).__name__} is abstract; use ShazamClassifier."
         )
@@ -164,7 +178,7 @@ class SkorchEstimator(NeuralNetClassifier):
                 ("valid_loss", PassthroughScoring("valid_loss")),
                 (
                     "early_stopping",
-                    EarlyStopping(patience=self.patience, load_best=True),
+                    BestEpoch(patience=self.patience, threshold=0, load_best=True),
                 ),
             ]
         return [*callbacks, ("print_log", PrintLog())]
@@ -188,7 +202,7 @@ class SkorchEstimator(NeuralNetClassifier):
         self : FusionClassifier
         """
         check_is_fitted(self, "teacher_blocks_")
-        self.module_ = self._make_network()
+        self.module_ = self._make_network(**self._network_arguments)
         return self
 
     def initialize_optimizer(self, *args, **kwargs):
@@ -338,7 +352,14 @@ class SkorchEstimator(NeuralNetClassifier):
         """Seed torch inside, and leave its global generators as they were."""
         device = self.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(self._draw_seed())
+            seed = self._draw_seed()
+            # torch.manual_seed would seed every other device as well.
+            torch.default_generator.manual_seed(seed)
+            if device.type == "cuda":
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(seed)
+            elif device.type == "mps":
+                torch.mps.manual_seed(seed)
             yield
 
     # ------------------------------------------------------------ persistence
@@ -362,7 +383,9 @@ class SkorchEstimator(NeuralNetClassifier):
         vars(self).update(state)
         if arrays is None:
             return
-        if str(state["device"]).startswith("cuda") and not torch.cuda.is_available():
+        try:
+            resolve_device(state["device"])
+        except ValueError:
             warnings.warn(
                 f"The estimator was saved with device={state['device']!r}, which this "
                 "machine lacks; it is loaded with device='cpu'.",

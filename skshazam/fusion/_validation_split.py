@@ -41,7 +41,9 @@ def validation_rows(codes, groups, fraction: float, seed: int) -> np.ndarray:
             f"{n_groups}. Pass more data or early_stopping=False."
         )
     splitter = GroupShuffleSplit(
-        _N_CANDIDATES, test_size=max(1, round(fraction * n_groups)), random_state=seed
+        _N_CANDIDATES,
+        test_size=min(max(1, round(fraction * n_groups)), n_groups - 1),
+        random_state=seed,
     )
     counts = np.bincount(codes)
     best, best_distance = None, np.inf

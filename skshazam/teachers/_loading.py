@@ -183,7 +183,7 @@ def _create_timm_model(spec: TeacherSpec) -> nn.Module:
     import timm
 
     arguments = {
-        key: _imported(value) for key, value in spec.architecture_kwargs.items()
+        key: _imported(value, spec) for key, value in spec.architecture_kwargs.items()
     }
     pretrained = spec.weights is None
     if not spec.architecture.startswith(HUB_PREFIX):
@@ -219,12 +219,18 @@ def _check_architecture(spec: TeacherSpec, timm) -> None:
     )
 
 
-def _imported(value):
+def _imported(value, spec: TeacherSpec):
     """Return the object that a dotted name of timm or torch stands for."""
     if not (isinstance(value, str) and value.startswith(("timm.", "torch."))):
         return value
     module, _, attribute = value.rpartition(".")
-    return getattr(importlib.import_module(module), attribute)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise TeacherSpecError(
+            f"Teacher {spec.name!r}: architecture_kwargs names {value!r}, which cannot "
+            f"be imported: {error}."
+        ) from error
 
 
 def _weights_file(spec: TeacherSpec) -> Path:
@@ -379,5 +385,6 @@ def _first_keys(problem: str, keys) -> list[str]:
         return []
     first = sorted(keys)[:3]
     return [
-        f"{len(keys)} keys {problem}: {', '.join(first)}" + ", ..." * (len(keys) > 3)
+        f"{len(keys)} key{'s' * (len(keys) > 1)} {problem}: {', '.join(first)}"
+        + ", ..." * (len(keys) > 3)
     ]
