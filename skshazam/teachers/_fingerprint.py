@@ -1,40 +1,74 @@
-"""A stable digest of plain data, callables and files.
+"""Digests of plain facts, of files, and of the callables that build a network.
 
-Equal digests must mean equal vectors, on every machine and Python version.
+Equal digests must mean equal vectors. The reverse may fail: code is compared by its
+bytecode, so that another Python version may see other digests for the same ``build=``.
 """
 
 import functools
 import hashlib
-import inspect
 import json
 import pickle
+import sys
 import types
 from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
+import torch
 
 from skshazam.exceptions import TeacherSpecError
 
 __all__ = ["digest_of", "digest_of_file"]
 
+# Code of these counts by its name: following it would end in the whole of torch. What
+# a user's own code calls is followed.
+_LIBRARIES = sys.stdlib_module_names | {
+    "PIL",
+    "einops",
+    "huggingface_hub",
+    "joblib",
+    "numpy",
+    "open_clip",
+    "safetensors",
+    "scipy",
+    "skimage",
+    "sklearn",
+    "timm",
+    "torch",
+    "torchvision",
+    "transformers",
+}
 
-def digest_of(value) -> str:
-    """Return the sha256 of ``value`` as 64 hexadecimal digits.
+
+def digest_of(value, *, follow_paths: bool = False) -> str:
+    """Return the digest of plain data, or of a callable and all it carries and calls.
 
     Parameters
     ----------
     value : object
-        Numbers, strings, None, mappings, sequences and callables, nested at will.
+        Numbers, strings, None, mappings and sequences, nested at will; functions,
+        classes, ``functools.partial``, bound methods and callable objects. Of the
+        latter the bytecode counts, and that of the functions and classes they use
+        unless a library holds these; so do defaults, bound arguments, captured values,
+        the globals they read, and tensors.
+    follow_paths : bool, default=False
+        A string or path that names an existing file counts by the file's content.
 
     Returns
     -------
     digest : str
+        sha256 as 64 hexadecimal digits.
+
+    Raises
+    ------
+    TeacherSpecError
+        A callable carries an object that cannot be pickled.
     """
-    text = json.dumps(_describe(value), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _sha256(_Description(follow_paths=follow_paths).of(value))
 
 
 def digest_of_file(path: Path) -> str:
-    """Return the sha256 of a file's content, remembered until the file changes.
+    """Return the digest of a file's content, remembered until the file changes.
 
     Parameters
     ----------
@@ -44,6 +78,7 @@ def digest_of_file(path: Path) -> str:
     Returns
     -------
     digest : str
+        sha256 as 64 hexadecimal digits.
     """
     path = path.resolve()
     stat = path.stat()
@@ -57,97 +92,146 @@ def _digest_of_content(path: Path, size: int, modified_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _describe(value, seen: tuple[int, ...] = ()):
-    """Return ``value`` as JSON data; ``seen`` guards against functions in circles."""
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return {"float": value.hex()}
-    if isinstance(value, Mapping):
-        return {str(key): _describe(item, seen) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_describe(item, seen) for item in value]
-    if isinstance(value, Path):
-        return {"file": digest_of_file(value)} if value.is_file() else str(value)
-    if id(value) in seen:
-        return "recursion"
-    seen = (*seen, id(value))
-    if isinstance(value, functools.partial):
-        return {
-            "partial": _describe(value.func, seen),
-            "args": [_describe(_as_path(item), seen) for item in value.args],
-            "kwargs": {
-                key: _describe(_as_path(item), seen)
-                for key, item in value.keywords.items()
-            },
-        }
-    if isinstance(value, types.FunctionType):
-        return _describe_function(value, seen)
-    if isinstance(value, types.MethodType):
-        return [_describe(value.__func__, seen), _describe(value.__self__, seen)]
-    if isinstance(value, type | types.BuiltinFunctionType):
-        return {"object": _qualified_name(value), "source": _source_text(value)}
-    return {"type": _qualified_name(type(value)), "content": _pickled(value)}
+def _sha256(description) -> str:
+    return hashlib.sha256(_as_text(description).encode()).hexdigest()
 
 
-def _as_path(value):
-    """Return a path if ``value`` names an existing file, so that its content counts."""
-    if isinstance(value, str) and 0 < len(value) < 4096 and "\0" not in value:
-        return Path(value) if Path(value).is_file() else value
-    return value
+def _as_text(description) -> str:
+    return json.dumps(description, sort_keys=True, separators=(",", ":"))
 
 
-def _describe_function(function: types.FunctionType, seen: tuple[int, ...]):
-    """Return name, source text and the values the function captures.
+class _Description:
+    """One walk over an object and what it refers to, giving JSON data."""
 
-    What it captures from other packages counts by name and source alone: following
-    those functions would end in the whole of torch.
-    """
-    variables = inspect.getclosurevars(function)
-    captured = {**variables.nonlocals, **variables.globals}
-    return {
-        "function": _qualified_name(function),
-        "source": _source_text(function),
-        "defaults": _describe(function.__defaults__, seen),
-        "keyword_defaults": _describe(function.__kwdefaults__, seen),
-        "captured": {
-            name: _source_text(item)
-            if _is_foreign(item, function)
-            else _describe(_as_path(item), seen)
-            for name, item in captured.items()
-            if not isinstance(item, types.ModuleType)
-        },
-    }
+    def __init__(self, *, follow_paths: bool):
+        self.follow_paths = follow_paths
+        # The objects themselves are kept, so that no id is used twice.
+        self.seen: dict[int, tuple[int, object]] = {}
+
+    def of(self, value):
+        """Return ``value`` as JSON data."""
+        if value is None or isinstance(value, bool | int):
+            return value
+        if isinstance(value, float | complex | bytes):
+            return {type(value).__name__: repr(value)}
+        if isinstance(value, str | Path):
+            return self._of_text(value)
+        if isinstance(value, Mapping):
+            keys = sorted(value, key=repr)
+            return {"items": [[self.of(key), self.of(value[key])] for key in keys]}
+        if isinstance(value, list | tuple):
+            return [self.of(item) for item in value]
+        if isinstance(value, set | frozenset):
+            return {"set": sorted(_as_text(self.of(item)) for item in value)}
+        if isinstance(value, torch.Tensor):
+            value = value.detach().cpu().numpy()
+        if isinstance(value, np.ndarray) and value.dtype != object:
+            content = hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()
+            return {"array": [str(value.dtype), list(value.shape), content]}
+        return self._of_reference(value)
+
+    def _of_text(self, value: str | Path):
+        """Return a string, or the digest of the file whose path it is."""
+        try:
+            if self.follow_paths and value and Path(value).is_file():
+                return {"file": digest_of_file(Path(value))}
+        except (OSError, ValueError):  # longer than a path can be, or with a null byte
+            return str(value)
+        return str(value)
+
+    def _of_reference(self, value):
+        """Return an object that may be met again, in full only the first time."""
+        if id(value) in self.seen:
+            return {"again": self.seen[id(value)][0]}
+        self.seen[id(value)] = (len(self.seen), value)
+        if isinstance(value, functools.partial):
+            return {"partial": self.of((value.func, value.args, value.keywords))}
+        if isinstance(value, types.MethodType):
+            return {"method": self.of((value.__func__, value.__self__))}
+        if isinstance(value, types.ModuleType):
+            return {"module": value.__name__}
+        if isinstance(value, types.FunctionType | type | types.BuiltinFunctionType):
+            return self._of_code(value)
+        if isinstance(value, property):
+            return {"property": self.of((value.fget, value.fset, value.fdel))}
+        if isinstance(value, torch.nn.Module):
+            # Neither device nor training mode, which loading changes, is part of it.
+            return {"network": self.of((type(value), repr(value), value.state_dict()))}
+        if hasattr(value, "__wrapped__"):
+            return {"wrapped": self.of(value.__wrapped__)}
+        if not _in_library(type(value)) and hasattr(value, "__dict__"):
+            return {"object": self.of((type(value), vars(value)))}
+        return {"object": self.of((_name(type(value)), _pickled(value)))}
+
+    def _of_code(self, value):
+        """Return a function or a class: by name in a library, else by its content."""
+        if _in_library(value) or isinstance(value, types.BuiltinFunctionType):
+            return {"name": _name(value)}
+        if isinstance(value, type):
+            members = {
+                name: self._of_used(member)
+                for name, member in sorted(vars(value).items())
+                if not name.startswith(("__", "_abc_")) or _is_function(member)
+            }
+            return {"class": [_name(value), self.of(value.__bases__), members]}
+        read = {name: self._of_used(item) for name, item in _globals_of(value).items()}
+        carried = (value.__defaults__, value.__kwdefaults__, _captured_by(value))
+        instructions = [
+            self.of(_instructions(part)) for part in _nested(value.__code__)
+        ]
+        return {"function": [_name(value), instructions, self.of(carried), read]}
+
+    def _of_used(self, value):
+        """Return what code refers to; of what cannot be pickled, the type alone."""
+        try:
+            return self.of(value)
+        except TeacherSpecError:
+            return {"type": _name(type(value))}
 
 
-def _is_foreign(value, function: types.FunctionType) -> bool:
-    """Return whether ``value`` is code of another package than ``function``."""
-    if not isinstance(value, types.FunctionType | type):
-        return False
-    return value.__module__.partition(".")[0] != function.__module__.partition(".")[0]
+def _instructions(code: types.CodeType) -> tuple:
+    """Return what a code object does, without the code objects inside it."""
+    constants = [c for c in code.co_consts if not isinstance(c, types.CodeType)]
+    return code.co_code, code.co_names, code.co_exceptiontable, constants
 
 
-def _qualified_name(value) -> str:
-    return f"{value.__module__}.{value.__qualname__}"
+def _captured_by(function: types.FunctionType) -> dict:
+    """Return the variables of outer functions that a function holds on to."""
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    return {name: cell.cell_contents for name, cell in cells if _is_filled(cell)}
 
 
-def _source_text(value) -> str:
-    """Return the source, or the bytecode of what was never written to a file."""
+def _globals_of(function: types.FunctionType) -> dict:
+    """Return the globals that a function, or one inside it, may read."""
+    names = sorted({n for part in _nested(function.__code__) for n in part.co_names})
+    return {n: function.__globals__[n] for n in names if n in function.__globals__}
+
+
+def _nested(code: types.CodeType) -> list[types.CodeType]:
+    """Return a code object and those inside it: comprehensions, inner functions."""
+    inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    return [code, *(nested for part in inner for nested in _nested(part))]
+
+
+def _is_filled(cell: types.CellType) -> bool:
     try:
-        return inspect.getsource(value)
-    except (OSError, TypeError):
-        return _bytecode_text(getattr(value, "__code__", None))
+        cell.cell_contents  # noqa: B018 - an empty cell raises
+    except ValueError:
+        return False
+    return True
 
 
-def _bytecode_text(code: types.CodeType | None) -> str:
-    """Return instructions, names and constants of ``code`` and the code inside it."""
-    if code is None:
-        return ""
-    constants = [
-        _bytecode_text(constant) if isinstance(constant, types.CodeType) else constant
-        for constant in code.co_consts
-    ]
-    return f"{code.co_code.hex()} {code.co_names!r} {constants!r}"
+def _is_function(member) -> bool:
+    return isinstance(member, types.FunctionType | staticmethod | classmethod)
+
+
+def _in_library(value) -> bool:
+    """Return whether code counts by its name alone."""
+    return (value.__module__ or "builtins").partition(".")[0] in _LIBRARIES
+
+
+def _name(value) -> str:
+    return f"{value.__module__}.{value.__qualname__}"
 
 
 def _pickled(value) -> str:

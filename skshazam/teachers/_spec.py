@@ -182,8 +182,9 @@ class TeacherSpec:
         digest : str
             64 hexadecimal digits. Two specs share it exactly when they differ in
             nothing but name, licence, gate and source. Local weights count by
-            content, wherever they lie; `build` counts by source text, arguments and
-            captured values; Hub weights count by name and revision.
+            content, wherever they lie; `build` counts by bytecode, arguments and captured
+            values, so that another Python version may see another digest; Hub weights
+            count by name and revision.
         """
         facts = {
             name: getattr(self, name)
@@ -191,6 +192,8 @@ class TeacherSpec:
             if name not in _NOT_IN_FINGERPRINT
         }
         facts["size"] = self.input_size
+        if self.build is not None:
+            facts["build"] = digest_of(self.build, follow_paths=True)
         if self.weights is not None:
             path = Path(self.weights).expanduser()
             if path.is_file():

@@ -1,5 +1,7 @@
 """One pass over the images: the same pixels for every teacher, every row in place."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -78,6 +80,15 @@ def test_the_number_of_threads_changes_no_bit(teachers, many, n_threads):
     reference = extract_features(many, teachers, batch_size=4).features
     found = extract_features(many, teachers, batch_size=4, n_threads=n_threads)
     np.testing.assert_array_equal(found.features, reference)
+
+
+def test_images_are_decoded_by_as_many_threads_as_asked_for(monkeypatch, tiles):
+    together = threading.Barrier(3, timeout=10)
+    monkeypatch.setattr(
+        "skshazam.images._stream.read_image", lambda tile: (together.wait(), tile)[1]
+    )
+    extraction = extract_features(tiles, {"a": Recorder()}, n_threads=3)
+    assert np.isfinite(extraction.features).all()
 
 
 def test_every_teacher_gets_the_same_decoded_arrays(tmp_path, tiles):

@@ -94,8 +94,9 @@ def test_a_row_depends_on_its_image_alone(tiles):
         torch.testing.assert_close(together[row], teacher([tile])[0], rtol=0, atol=1e-5)
 
 
-def test_autocast_changes_little_and_still_returns_float32(tiles):
-    teacher = load_teacher(tiny_vit(), CPU)
+@pytest.mark.parametrize("spec", [tiny_vit(), tiny_convolution()])
+def test_autocast_changes_little_and_still_returns_float32(spec, tiles):
+    teacher = load_teacher(spec, CPU)
     exact, half = teacher(tiles), teacher(tiles, torch.bfloat16)
     assert half.dtype == torch.float32
     assert not torch.equal(exact, half)
@@ -304,15 +305,15 @@ def without(state, *keys):
 MISFITS = {
     "missing": (
         lambda s: without(s, "cls_token"),
-        ["1 keys missing from the file: cls_token"],
+        ["1 key missing from the file: cls_token"],
     ),
     "unknown": (
         lambda s: {**s, "fc.weight": torch.zeros(2)},
-        ["1 keys unknown to the architecture: fc.weight"],
+        ["1 key unknown to the architecture: fc.weight"],
     ),
     "of another shape": (
         lambda s: {**s, "norm.bias": torch.zeros(25)},
-        ["1 keys of another shape: norm.bias (25,) instead of (24,)"],
+        ["1 key of another shape: norm.bias (25,) instead of (24,)"],
     ),
     "all three": (
         lambda s: {
