@@ -259,6 +259,14 @@ class TeacherFeatures(np.ndarray):
         """
         return super().copy(order)._with_blocks_of(self)
 
+    def __copy__(self):
+        """Return a copy with the same blocks."""
+        return self.copy()
+
+    def __deepcopy__(self, memo):
+        """Return a copy with the same blocks."""
+        return self.copy()
+
     def astype(self, dtype, **kwargs):
         """Return the matrix in another dtype with the same blocks.
 

@@ -56,6 +56,8 @@ def resolve_device(device: "str | torch.device") -> torch.device:
             f"device={device!r} was asked for, but there are only "
             f"{torch.cuda.device_count()} CUDA devices here. Use device='auto'."
         )
+    if resolved.type == "cuda" and resolved.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
     return resolved
 
 

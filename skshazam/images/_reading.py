@@ -18,6 +18,7 @@ __all__ = ["check_image_collection", "describe_image", "read_image"]
 
 # Pillow modes that convert("RGB") maps without losing grey levels.
 _EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+_ENCODED = bytes | bytearray | memoryview
 _ACCEPTED = (
     "a path, encoded bytes, a uint8 array of shape (height, width, 3) or a PIL image"
 )
@@ -52,54 +53,59 @@ def read_image(source) -> np.ndarray:
     (4, 5, 3)
     """
     if isinstance(source, np.ndarray):
-        return _check_pixels(source)
-    if isinstance(source, Image.Image):
-        return _decode(source, source)
-    if isinstance(source, bytes | bytearray | memoryview):
-        return _open(io.BytesIO(source), source)
-    if isinstance(source, str | os.PathLike):
-        return _open(Path(source), source)
-    raise ImageReadError(f"Cannot read {describe_image(source)}: expected {_ACCEPTED}.")
-
-
-def _open(file, source) -> np.ndarray:
-    """Return the pixels of an encoded image."""
+        return _check_pixels(source, source)
+    if not isinstance(source, _ENCODED | Image.Image | str | os.PathLike):
+        raise ImageReadError(
+            f"Cannot read {describe_image(source)}: expected {_ACCEPTED}."
+        )
     try:
-        with Image.open(file) as image:
-            return _decode(image, source)
+        return _check_pixels(_decoded(source), source)
+    except ImageReadError:
+        raise
     except FileNotFoundError as error:
         raise ImageReadError(
             f"No file at {describe_image(source)} (working directory "
             f"{str(Path.cwd())!r}). Pass an existing path."
         ) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, ImageReadError):
-            raise
         raise ImageReadError(
             f"Cannot decode {describe_image(source)}: {error}. Re-export the tile as "
             "8-bit RGB PNG or JPEG, or pass on_error='nan' to go on without it."
         ) from error
 
 
-def _decode(image: Image.Image, source) -> np.ndarray:
+def _decoded(source) -> np.ndarray:
+    """Return the RGB pixels of a path, encoded bytes or a PIL image."""
+    if isinstance(source, Image.Image):
+        return _rgb(source, source)
+    file = io.BytesIO(source) if isinstance(source, _ENCODED) else Path(source)
+    with Image.open(file) as image:
+        return _rgb(image, source)
+
+
+def _rgb(image: Image.Image, source) -> np.ndarray:
     """Return the RGB pixels of an opened image of at most 8 bits a channel."""
-    if image.mode not in _EIGHT_BIT_MODES:
+    # Pillow calls a 16-bit colour file "RGB", and would drop its lower bytes.
+    raw_modes = [str(tile[-1]) for tile in getattr(image, "tile", ())]
+    if image.mode not in _EIGHT_BIT_MODES or any(";16" in mode for mode in raw_modes):
         raise ImageReadError(
             f"Cannot read {describe_image(source)}: Pillow mode {image.mode!r} holds "
             "more than 8 bits per channel or no colour. Convert it to 8-bit RGB first."
         )
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
     return np.asarray(image.convert("RGB"))
 
 
-def _check_pixels(pixels: np.ndarray) -> np.ndarray:
+def _check_pixels(pixels: np.ndarray, source) -> np.ndarray:
     """Return ``pixels`` if it is a non-empty uint8 RGB array."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ImageReadError(
-            f"Cannot read {describe_image(pixels)}: expected uint8 RGB pixels of shape "
+            f"Cannot read {describe_image(source)}: expected uint8 RGB pixels of shape "
             "(height, width, 3) with values 0..255."
         )
     if not pixels.size:
-        raise ImageReadError(f"Cannot read {describe_image(pixels)}: it has no pixels.")
+        raise ImageReadError(f"Cannot read {describe_image(source)}: it has no pixels.")
     return pixels
 
 
@@ -118,7 +124,7 @@ def describe_image(source) -> str:
     """
     if isinstance(source, str | os.PathLike):
         return repr(os.fspath(source))
-    if isinstance(source, bytes | bytearray | memoryview):
+    if isinstance(source, _ENCODED):
         return f"{len(source)} encoded bytes"
     if isinstance(source, np.ndarray):
         return f"array of shape {source.shape}, dtype {source.dtype}"
@@ -147,7 +153,7 @@ def check_image_collection(X) -> Sequence:
     ImageCollectionError
         X is a single image, empty, or no collection of images.
     """
-    if isinstance(X, str | os.PathLike | bytes | Image.Image):
+    if isinstance(X, _ENCODED | str | os.PathLike | Image.Image):
         raise ImageCollectionError(
             f"X is a single image ({describe_image(X)}); expected a collection. "
             "Pass a list: [image]."

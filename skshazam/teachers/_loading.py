@@ -185,23 +185,24 @@ def _create_timm_model(spec: TeacherSpec) -> nn.Module:
     arguments = {
         key: _imported(value, spec) for key, value in spec.architecture_kwargs.items()
     }
-    pretrained = spec.weights is None
-    if not spec.architecture.startswith(HUB_PREFIX):
+    architecture, pretrained = spec.architecture, spec.weights is None
+    if not architecture.startswith(HUB_PREFIX):
         _check_architecture(spec, timm)
+    elif pretrained and spec.revision is not None:
+        architecture = f"{architecture}@{spec.revision}"
     try:
         return timm.create_model(
-            spec.architecture, pretrained=pretrained, num_classes=0, **arguments
+            architecture, pretrained=pretrained, num_classes=0, **arguments
         )
-    except (TypeError, AssertionError, KeyError) as error:
+    except Exception as error:
+        if pretrained and not isinstance(error, TypeError | AssertionError | KeyError):
+            raise TeacherLoadingError(
+                f"Teacher {spec.name!r}: timm cannot get the weights of "
+                f"{architecture!r}: {error} {_local_file_hint(spec)}"
+            ) from error
         raise TeacherSpecError(
-            f"Teacher {spec.name!r}: timm cannot build {spec.architecture!r} with "
+            f"Teacher {spec.name!r}: timm cannot build {architecture!r} with "
             f"architecture_kwargs={spec.architecture_kwargs}: {error}."
-        ) from error
-    except (OSError, RuntimeError, ValueError) as error:
-        raise TeacherLoadingError(
-            f"Teacher {spec.name!r}: timm cannot get the weights of "
-            f"{spec.architecture!r}: {error} "
-            f"{_local_file_hint(spec)}"
         ) from error
 
 
@@ -255,6 +256,7 @@ def _fetch_from_hub(spec: TeacherSpec) -> Path:
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
+        HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
     )
@@ -270,6 +272,11 @@ def _fetch_from_hub(spec: TeacherSpec) -> Path:
     request = {"repo_id": repo_id, "filename": filename, "revision": spec.revision}
     try:
         return Path(hf_hub_download(**request, local_files_only=True))
+    except HFValidationError as error:
+        raise TeacherSpecError(
+            f"Teacher {spec.name!r}: weights={spec.weights!r} names no repository that "
+            f"can exist: {error}"
+        ) from error
     except LocalEntryNotFoundError:
         logger.info("Fetching %s of %s", filename, repo_id)
     try:
@@ -316,7 +323,6 @@ def _local_file_hint(spec: TeacherSpec) -> str:
 
 def _read_state(path: Path, spec: TeacherSpec) -> dict[str, torch.Tensor]:
     """Return the state dict in a checkpoint; no code in it is ever run."""
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
@@ -328,7 +334,7 @@ def _read_state(path: Path, spec: TeacherSpec) -> dict[str, torch.Tensor]:
             f"Teacher {spec.name!r}: {str(path)!r} is no plain state dict, and loading "
             "it could run code. Save module.state_dict() as .safetensors instead."
         ) from error
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # damaged files raise nearly anything
         raise TeacherLoadingError(
             f"Teacher {spec.name!r}: {str(path)!r} is no readable checkpoint: {error}. "
             "Fetch or copy it again."
@@ -337,7 +343,8 @@ def _read_state(path: Path, spec: TeacherSpec) -> dict[str, torch.Tensor]:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict) or not all(
-        isinstance(value, torch.Tensor) for value in state.values()
+        isinstance(key, str) and isinstance(value, torch.Tensor)
+        for key, value in state.items()
     ):
         raise TeacherLoadingError(
             f"Teacher {spec.name!r}: {str(path)!r} holds {type(state).__name__}, not a "
@@ -348,9 +355,10 @@ def _read_state(path: Path, spec: TeacherSpec) -> dict[str, torch.Tensor]:
 
 def _load_weights(module: nn.Module, path: Path, spec: TeacherSpec) -> None:
     """Load a checkpoint strictly, but for the classifier that no feature needs."""
-    state = to_timm_layout(_read_state(path, spec))
+    state = _read_state(path, spec)
     expected = module.state_dict()
     if spec.architecture is not None:
+        state = to_timm_layout(state)
         classifier = module.pretrained_cfg.get("classifier") or ()
         prefixes = (classifier,) if isinstance(classifier, str) else tuple(classifier)
         state = {

@@ -41,12 +41,19 @@ def pooled_features(
     output = _require_rank(output, (3, 4) if spec.pooling == "mean" else (3,), spec)
     if output.ndim == 4:
         return output.mean(dim=_spatial_axes(module))
-    n_prefix = getattr(module, "num_prefix_tokens", 1)
-    class_token, patches = output[:, 0], output[:, n_prefix:]
-    if spec.pooling == "cls":
-        return class_token
-    mean = patches.mean(dim=1)
-    return mean if spec.pooling == "mean" else torch.cat([class_token, mean], dim=1)
+    # A bring-your-own module that says nothing has one class token in front.
+    has_class_token = not is_timm or getattr(module, "cls_token", None) is not None
+    n_prefix = getattr(module, "num_prefix_tokens", int(has_class_token))
+    mean = output[:, n_prefix:].mean(dim=1)
+    if spec.pooling == "mean":
+        return mean
+    if not has_class_token or n_prefix == 0:
+        raise TeacherOutputError(
+            f"Teacher {spec.name!r} has no class token, which pooling="
+            f"{spec.pooling!r} needs. Use pooling='mean' or 'model'."
+        )
+    class_token = output[:, 0]
+    return class_token if spec.pooling == "cls" else torch.cat([class_token, mean], 1)
 
 
 def _spatial_axes(module: nn.Module) -> tuple[int, int]:

@@ -104,7 +104,12 @@ def register_teacher(spec: TeacherSpec) -> None:
             f"register_teacher expects a TeacherSpec, got {spec!r:.80}."
         )
     known = _registered.get(spec.name) or CATALOG.get(spec.name)
-    if known is not None and known != spec:
+    # Two equal functools.partial are not equal to Python; their fingerprints are.
+    if (
+        known is not None
+        and known != spec
+        and known.fingerprint() != spec.fingerprint()
+    ):
         raise TeacherSpecError(
             f"The name {spec.name!r} belongs to another teacher. Choose another name: "
             "dataclasses.replace(spec, name=...), or call unregister_teacher first if "
@@ -160,6 +165,10 @@ def resolve_teachers(
     """
     if isinstance(teachers, str | TeacherSpec):
         teachers = (teachers,)
+    if not isinstance(teachers, Iterable):
+        raise TeacherSpecError(
+            f"teachers={teachers!r}; expected names or TeacherSpec objects in a list."
+        )
     specs = {}
     for teacher in teachers:
         if not isinstance(teacher, str | TeacherSpec):

@@ -3,6 +3,7 @@
 Nothing is built or downloaded here; a fingerprint reads local weights.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -162,9 +163,7 @@ class TeacherSpec:
     def __post_init__(self):
         """Normalise the containers and check every field."""
         self._check_identity()
-        self._set("architecture_kwargs", FrozenMapping(self.architecture_kwargs))
-        if self.weights is not None:
-            self._set("weights", str(self.weights))
+        self._check_weights()
         self._check_output()
         self._check_geometry()
         self._check_colour()
@@ -182,9 +181,9 @@ class TeacherSpec:
         digest : str
             64 hexadecimal digits. Two specs share it exactly when they differ in
             nothing but name, licence, gate and source. Local weights count by
-            content, wherever they lie; `build` counts by bytecode, arguments and captured
-            values, so that another Python version may see another digest; Hub weights
-            count by name and revision.
+            content, wherever they lie; `build` counts by bytecode, arguments and
+            captured values, so that another Python version may see another digest; Hub
+            weights count by name and revision.
         """
         facts = {
             name: getattr(self, name)
@@ -222,7 +221,7 @@ class TeacherSpec:
                 f"or build= (a callable that returns a torch.nn.Module), not "
                 f"{'both' if self.build else 'neither'}."
             )
-        if self.architecture is not None and not isinstance(self.architecture, str):
+        if self.architecture is not None and not _is_text(self.architecture):
             self._refuse("architecture", "a timm model name or 'hf-hub:owner/repo'")
         # A module instance is callable too, but expects images.
         is_instance = hasattr(self.build, "state_dict") and not isinstance(
@@ -234,11 +233,25 @@ class TeacherSpec:
                 "a callable without arguments that returns the module, for example "
                 "build=functools.partial(MyNetwork, 64)",
             )
+        if not isinstance(self.architecture_kwargs, Mapping):
+            self._refuse("architecture_kwargs", "a dict of arguments by name")
+        self._set("architecture_kwargs", FrozenMapping(self.architecture_kwargs))
         if self.build is not None and self.architecture_kwargs:
             self._refuse(
                 "architecture_kwargs",
                 "none beside build=; bind arguments with functools.partial",
             )
+
+    def _check_weights(self) -> None:
+        if isinstance(self.weights, os.PathLike):
+            self._set("weights", os.fspath(self.weights))
+        if self.weights is not None and not _is_text(self.weights):
+            self._refuse(
+                "weights",
+                "a file, a folder, 'hf-hub:owner/repo/file', 'random' or None",
+            )
+        if self.revision is not None and not _is_text(self.revision):
+            self._refuse("revision", "a branch, tag or commit of the Hub, or None")
 
     def _check_output(self) -> None:
         if self.dim is not None and not _is_count(self.dim):
@@ -254,6 +267,8 @@ class TeacherSpec:
         sides = self.size if isinstance(self.size, tuple) else (self.size,) * 2
         if len(sides) != 2 or not all(map(_is_count, sides)):
             self._refuse("size", "a positive integer or a (height, width) pair")
+        if not isinstance(self.crop, bool):
+            self._refuse("crop", "True or False")
         if self.resize is not None:
             if not _is_count(self.resize):
                 self._refuse("resize", "a positive integer or None")
@@ -308,6 +323,11 @@ def find_weights_file(folder: Path) -> Path:
         f"The folder {str(folder)!r} holds no .safetensors, .bin, .pt or .pth file. "
         "Pass the checkpoint itself as weights."
     )
+
+
+def _is_text(value) -> bool:
+    """Return whether ``value`` is a string that says something."""
+    return isinstance(value, str) and bool(value)
 
 
 def _is_count(value) -> bool:
