@@ -107,6 +107,7 @@ class _Description:
         self.follow_paths = follow_paths
         # The objects themselves are kept, so that no id is used twice.
         self.seen: dict[int, tuple[int, object]] = {}
+        self.in_class = False
 
     def of(self, value):
         """Return ``value`` as JSON data."""
@@ -168,18 +169,28 @@ class _Description:
         if _in_library(value) or isinstance(value, types.BuiltinFunctionType):
             return {"name": _name(value)}
         if isinstance(value, type):
-            members = {
-                name: self._of_used(member)
-                for name, member in sorted(vars(value).items())
-                if not name.startswith(("__", "_abc_")) or _is_function(member)
-            }
-            return {"class": [_name(value), self.of(value.__bases__), members]}
-        read = {name: self._of_used(item) for name, item in _globals_of(value).items()}
-        carried = (value.__defaults__, value.__kwdefaults__, _captured_by(value))
+            return {"class": [_name(value), self.of(value.__bases__), self._in(value)]}
+        captured, read = _captured_by(value), _globals_of(value)
+        if self.in_class:
+            # What methods fill while they run (counters, caches) is no fact.
+            captured, read = map(_without_containers, (captured, read))
         instructions = [
             self.of(_instructions(part)) for part in _nested(value.__code__)
         ]
-        return {"function": [_name(value), instructions, self.of(carried), read]}
+        carried = self.of((value.__defaults__, value.__kwdefaults__, captured))
+        used = {name: self._of_used(item) for name, item in read.items()}
+        return {"function": [_name(value), instructions, carried, used]}
+
+    def _in(self, value: type) -> dict:
+        """Return the methods and attributes of a class."""
+        outside, self.in_class = self.in_class, True
+        members = {
+            name: self._of_used(member)
+            for name, member in sorted(vars(value).items())
+            if not name.startswith(("__", "_abc_")) or _is_function(member)
+        }
+        self.in_class = outside
+        return members
 
     def _of_used(self, value):
         """Return what code refers to; of what cannot be pickled, the type alone."""
@@ -205,6 +216,15 @@ def _globals_of(function: types.FunctionType) -> dict:
     """Return the globals that a function, or one inside it, may read."""
     names = sorted({n for part in _nested(function.__code__) for n in part.co_names})
     return {n: function.__globals__[n] for n in names if n in function.__globals__}
+
+
+def _without_containers(variables: dict) -> dict:
+    """Return the variables that no method can fill in place."""
+    return {
+        name: item
+        for name, item in variables.items()
+        if not isinstance(item, list | dict | set | bytearray)
+    }
 
 
 def _nested(code: types.CodeType) -> list[types.CodeType]:

@@ -161,7 +161,8 @@ def _build(spec: TeacherSpec) -> nn.Module:
     # Fixed seed: whatever a network initialises at random must not change the vector
     # from one process to the next.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        # torch.manual_seed would seed every CUDA device as well.
+        torch.default_generator.manual_seed(0)
         module = _call_build(spec) if spec.build else _create_timm_model(spec)
     if spec.weights not in (None, "random"):
         _load_weights(module, _weights_file(spec), spec)

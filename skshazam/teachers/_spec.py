@@ -285,8 +285,10 @@ class TeacherSpec:
                 channels = tuple(float(value) for value in getattr(self, name))
             except (TypeError, ValueError):
                 channels = ()
-            if len(channels) != 3 or not all(abs(value) < 1e3 for value in channels):
-                self._refuse(name, "three finite numbers, for red, green and blue")
+            if len(channels) != 3 or not all(abs(value) < 10 for value in channels):
+                self._refuse(
+                    name, "three numbers on the scale 0..1, for red, green and blue"
+                )
             self._set(name, channels)
         if min(self.std) <= 0:
             self._refuse("std", "three positive numbers")
