@@ -17,6 +17,7 @@ ROOMS = [
     "_optional",
     "_blocks",
     "_device",
+    "_randomness",
     "images",
     "teachers",
     "features",

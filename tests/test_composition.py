@@ -28,9 +28,9 @@ from sklearn.pipeline import Pipeline
 
 from skshazam import TeacherFeatureTransformer
 from skshazam._blocks import TeacherBlocks
-from skshazam.teachers import load_teacher
+from skshazam.teachers import _loading, load_teacher
 from tests.fusion.students import fast_student
-from tests.tiny_teachers import TinyConvolution, tiny_convolution
+from tests.tiny_teachers import tiny_convolution
 
 ROOT = Path(__file__).parents[1]
 TEACHERS = (tiny_convolution("narrow", dim=5), tiny_convolution("wide", dim=10))
@@ -132,13 +132,13 @@ def test_a_search_in_parallel_finds_what_a_search_in_line_finds(teacher_features
 def test_teachers_are_built_once_whatever_the_folds_and_clones(tiles, monkeypatch):
     paths, labels, groups = tiles
     built = []
-    original = TinyConvolution.__init__
+    build = _loading._build
 
-    def counting(self, dim):
-        built.append(dim)
-        original(self, dim)
+    def counting(spec):
+        built.append(spec.dim)
+        return build(spec)
 
-    monkeypatch.setattr(TinyConvolution, "__init__", counting)
+    monkeypatch.setattr(_loading, "_build", counting)
     scores = cross_val_score(
         pipeline(), paths, labels, groups=groups, cv=StratifiedGroupKFold(3)
     )

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from skshazam._blocks import TeacherBlocks, TeacherFeatures
 from skshazam._device import resolve_precision
-from skshazam.exceptions import ImageReadError
+from skshazam.exceptions import ImageReadError, TeacherOutputError
 from skshazam.images import ImageStream
 from skshazam.teachers import Teacher
 
@@ -73,6 +73,8 @@ def extract_features(
     ------
     ImageReadError
         An image is unreadable and `on_error` is "raise"; the message names it.
+    TeacherOutputError
+        A teacher computed a value that is not finite.
     """
     blocks = TeacherBlocks(
         tuple(teachers), tuple(teacher.dim for teacher in teachers.values())
@@ -86,8 +88,10 @@ def extract_features(
     while batch := list(islice(_readable(rows, errors, on_error), batch_size)):
         positions = [position for position, _ in batch]
         pixels = [image for _, image in batch]
-        for teacher, columns in zip(teachers.values(), blocks.slices, strict=True):
-            features[positions, columns] = _run(teacher, pixels, precision)
+        for (name, teacher), columns in zip(
+            teachers.items(), blocks.slices, strict=True
+        ):
+            features[positions, columns] = _run(name, teacher, pixels, precision)
     return Extraction(TeacherFeatures(features, blocks), errors)
 
 
@@ -102,7 +106,15 @@ def _readable(rows: Iterator, errors: dict, on_error: str) -> Iterator:
             errors[position] = image
 
 
-def _run(teacher: Teacher, pixels: list[np.ndarray], precision: str) -> np.ndarray:
+def _run(
+    name: str, teacher: Teacher, pixels: list[np.ndarray], precision: str
+) -> np.ndarray:
     """Return the features of one batch, shape (n, dim)."""
     dtype = resolve_precision(precision, teacher.spec.dtype, teacher.device)
-    return teacher(pixels, dtype).cpu().numpy()
+    features = teacher(pixels, dtype).cpu().numpy()
+    if not np.isfinite(features).all():
+        raise TeacherOutputError(
+            f"Teacher {name!r} computed values that are not finite, in {dtype}. Pass "
+            "precision='float32'; if that is what it ran in, check its weights."
+        )
+    return features

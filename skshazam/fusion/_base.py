@@ -1,7 +1,7 @@
 """FusionClassifier: what every student shares as a scikit-learn estimator on skorch.
 
-Labels, blocks, weights, validation split, seeds, persistence. Nothing here knows the
-paper: a subclass supplies the network and what it adds to the cross-entropy.
+Labels, blocks, weights, validation split, prediction. Nothing here knows the paper: a
+subclass supplies the network and what it adds to the cross-entropy.
 """
 
 import warnings
@@ -10,21 +10,17 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils._param_validation import validate_parameter_constraints
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch.utils import is_dataset
 from torch.nn import functional
 
 from skshazam._blocks import TeacherBlocks
+from skshazam._randomness import private_randomness
 from skshazam.exceptions import FeatureBlockError, UndeclaredBlocksWarning
+from skshazam.fusion._sample_weights import validated_weights, with_class_weights
 from skshazam.fusion._skorch import PREDICT_BATCH_SIZE, SkorchEstimator
 from skshazam.fusion._validation_split import validation_rows
 
@@ -74,7 +70,8 @@ class FusionClassifier(
         y : array-like of shape (n_samples,)
             Class labels, numbers or strings.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples in the loss; rows of weight 0 are left out.
+            Weights of the samples in the loss, scaled to mean 1; rows of weight 0 are
+            left out.
         groups : array-like of shape (n_samples,), default=None
             Patient of each sample. With ``early_stopping`` no patient is in both the
             training and the validation part.
@@ -84,15 +81,23 @@ class FusionClassifier(
         self : FusionClassifier
         """
         warm = self.warm_start and self.__sklearn_is_fitted__()
+        if not warm:
+            vars(self).pop("n_iter_", None)  # not fitted, should this fit fail
         features, codes, weights, groups = self._validate_training_data(
             X, y, sample_weight, groups, reset=not warm
         )
         if not warm:
             self._rng = check_random_state(self.random_state)
+            self._split_seed = None
+        if weights is not None:
+            weights = weights / weights.mean()
         held_out = None
         if self.early_stopping:
+            # A warm start holds out the same patients: the others it has trained on.
+            if self._split_seed is None:
+                self._split_seed = self._draw_seed()
             held_out = validation_rows(
-                codes, groups, self.validation_fraction, self._draw_seed()
+                codes, groups, self.validation_fraction, self._split_seed
             )
         return self._train(
             features, codes, weights, held_out, warm=warm, n_epochs=self.max_epochs
@@ -113,18 +118,26 @@ class FusionClassifier(
         classes : array-like of shape (n_classes,), default=None
             All labels that will ever occur; by default those of the first chunk.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples in the loss.
+            Weights of the samples in the loss, taken as they are: unlike in ``fit``
+            they are not scaled to mean 1, so that chunks can be weighted.
 
         Returns
         -------
         self : FusionClassifier
         """
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' would balance each chunk by itself. Pass the "
+                "weights of the whole data as a dict: sklearn.utils.class_weight."
+                "compute_class_weight('balanced', classes=classes, y=all_labels)."
+            )
         warm = self.__sklearn_is_fitted__()
         features, codes, weights, _ = self._validate_training_data(
             X, y, sample_weight, None, reset=not warm, classes=classes
         )
         if not warm:
             self._rng = check_random_state(self.random_state)
+            self._split_seed = None
         return self._train(features, codes, weights, None, warm=warm, n_epochs=1)
 
     def _validate_training_data(
@@ -142,7 +155,7 @@ class FusionClassifier(
         if groups is not None:
             groups = np.asarray(groups)
             check_consistent_length(X, groups)
-        weights = self._validated_weights(sample_weight, X)
+        weights = validated_weights(sample_weight, X)
         if weights is not None and not weights.all():
             kept = weights > 0
             X, y, weights = X[kept], y[kept], weights[kept]
@@ -154,34 +167,8 @@ class FusionClassifier(
             self._check_carried_blocks(carried)
             self._encoded(self.classes_ if classes is None else classes)
         codes = self._encoded(y)
-        weights = self._with_class_weights(weights, y)
+        weights = with_class_weights(weights, self.class_weight, y)
         return X, codes, weights, groups
-
-    def _validated_weights(self, sample_weight, X) -> np.ndarray | None:
-        """Return non-negative float64 weights that are not all zero, or None."""
-        if sample_weight is None:
-            return None
-        weights = _check_sample_weight(
-            sample_weight, X, dtype=np.float64, ensure_non_negative=True
-        )
-        if not weights.any():
-            raise ValueError(
-                "Sample weights must contain at least one non-zero number; all "
-                f"{len(weights)} are zero."
-            )
-        return weights
-
-    def _with_class_weights(self, weights, y) -> np.ndarray | None:
-        """Return sample times class weights scaled to mean 1, or None."""
-        if self.class_weight is not None:
-            of_class = compute_sample_weight(self.class_weight, y)
-            if of_class.min() < 0 or not of_class.any():
-                raise ValueError(
-                    f"class_weight={self.class_weight} must hold non-negative "
-                    "weights, not all of them zero."
-                )
-            weights = of_class if weights is None else weights * of_class
-        return None if weights is None else weights / weights.mean()
 
     def _learn_classes(self, labels) -> None:
         classes = np.unique(labels)
@@ -257,7 +244,7 @@ class FusionClassifier(
             data["sample_weight"] = torch.from_numpy(weights.astype(np.float32))
         if held_out is not None:
             data["held_out"] = torch.from_numpy(held_out)
-        with self._private_randomness(), self._scoring_codes():
+        with private_randomness(self._draw_seed(), self.device), self._scoring_codes():
             if warm:
                 self._initialize_callbacks()
                 self._refresh_optimizer()
@@ -268,17 +255,16 @@ class FusionClassifier(
                 self.initialize()
                 self._learn_statistics(features, held_out)
             super().partial_fit(data, torch.from_numpy(codes), epochs=n_epochs)
-        self.n_iter_ = len(self.history_)
-        # An interrupted first epoch has no loss yet.
-        loss = self.history_[-1].get("train_loss", 0.0) if self.history_ else 0.0
-        if not np.isfinite(loss):
-            warnings.warn(
-                f"The training loss is {loss}: training has diverged. Lower "
-                f"lr={self.lr}, or keep standardize=True.",
-                ConvergenceWarning,
-                stacklevel=3,
+        if not all(p.isfinite().all() for p in self.module_.parameters()):
+            raise ValueError(
+                f"Training has diverged: the student's weights are not finite. Lower "
+                f"lr={self.lr}, or keep standardize=True."
             )
+        self.n_iter_ = len(self.history_)
         return self
+
+    def _draw_seed(self) -> int:
+        return int(self._rng.randint(2**31 - 1))
 
     def _learn_statistics(self, features: np.ndarray, held_out) -> None:
         """Give the network the column statistics of the rows it is trained on."""

@@ -1,7 +1,7 @@
 """skorch, made to behave as scikit-learn expects of an estimator.
 
 Parameters that are only stored, hooks that work on whole tensors, labels that scoring
-callbacks understand, a state without torch objects. This file alone knows skorch.
+callbacks understand, a state without torch objects.
 """
 
 import warnings
@@ -18,7 +18,7 @@ from skorch.callbacks import EpochTimer, PassthroughScoring, PrintLog
 from skorch.dataset import Dataset
 from skorch.exceptions import DeviceWarning
 from skorch.history import History
-from skorch.utils import to_tensor
+from skorch.utils import is_dataset, to_tensor
 from torch.nn import functional
 
 from skshazam._device import resolve_device
@@ -251,6 +251,26 @@ class SkorchEstimator(NeuralNetClassifier):
             for rows in (~held_out, held_out)
         )
 
+    def get_dataset(self, X, y=None):
+        """Return a dataset of tensors.
+
+        Parameters
+        ----------
+        X : Dataset, dict of Tensor or array-like of shape (n_samples, n_features)
+            Features.
+        y : Tensor of shape (n_samples,), dtype=int64, default=None
+            Class codes.
+
+        Returns
+        -------
+        dataset : Dataset
+        """
+        if is_dataset(X):
+            return X
+        if not isinstance(X, dict):
+            X = {"features": self._validate_features(X)}
+        return Dataset(X, y)
+
     def get_iterator(self, dataset, training=False):
         """Return batches of a dataset.
 
@@ -340,27 +360,7 @@ class SkorchEstimator(NeuralNetClassifier):
 
     def __sklearn_is_fitted__(self):
         """Return whether there is a trained network."""
-        return "module_" in vars(self) and "teacher_blocks_" in vars(self)
-
-    # ------------------------------------------------------------- randomness
-
-    def _draw_seed(self) -> int:
-        return int(self._rng.randint(2**31 - 1))
-
-    @contextmanager
-    def _private_randomness(self) -> Iterator[None]:
-        """Seed torch inside, and leave its global generators as they were."""
-        device = self.device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            seed = self._draw_seed()
-            # torch.manual_seed would seed every other device as well.
-            torch.default_generator.manual_seed(seed)
-            if device.type == "cuda":
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(seed)
-            elif device.type == "mps":
-                torch.mps.manual_seed(seed)
-            yield
+        return not vars(self).keys().isdisjoint({"n_iter_", "_in_training_loop"})
 
     # ------------------------------------------------------------ persistence
 
@@ -373,6 +373,7 @@ class SkorchEstimator(NeuralNetClassifier):
         }
         if self.__sklearn_is_fitted__():
             state["history_"] = list(self.history_)
+            state["n_iter_"] = len(self.history_)
             state["_arrays"] = arrays_of(self.module_, self.optimizer_)
         return state
 

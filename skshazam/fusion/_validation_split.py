@@ -31,34 +31,44 @@ def validation_rows(codes, groups, fraction: float, seed: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        There are too few groups, or each split takes all rows of a class.
+        There are too few groups, or every split tried takes all rows of a class.
     """
-    n_groups = len(codes) if groups is None else len(np.unique(groups))
     unit = "rows" if groups is None else "groups"
-    if n_groups < 2:
+    groups = np.arange(len(codes)) if groups is None else groups
+    names, of_row = np.unique(groups, return_inverse=True)
+    if len(names) < 2:
         raise ValueError(
             f"early_stopping=True needs at least 2 {unit} to hold some out, got "
-            f"{n_groups}. Pass more data or early_stopping=False."
+            f"{len(names)}. Pass more data or early_stopping=False."
         )
+    free = ~np.isin(of_row, _sole_holders(codes, of_row))
+    n_free = len(np.unique(of_row[free]))
+    n_held = min(max(1, round(fraction * len(names))), n_free)
+    refusal = (
+        f"early_stopping=True: holding out {n_held or 1} of {len(names)} {unit} takes "
+        f"every row of some class. Pass more {unit} per class, a smaller "
+        "validation_fraction, or early_stopping=False."
+    )
+    if n_free < 2:
+        raise ValueError(refusal)
+    rows = np.flatnonzero(free)
     splitter = GroupShuffleSplit(
-        _N_CANDIDATES,
-        test_size=min(max(1, round(fraction * n_groups)), n_groups - 1),
-        random_state=seed,
+        _N_CANDIDATES, test_size=min(n_held, n_free - 1), random_state=seed
     )
     counts = np.bincount(codes)
     best, best_distance = None, np.inf
-    for _, held_out in splitter.split(
-        codes, groups=np.arange(n_groups) if groups is None else groups
-    ):
-        held = np.bincount(codes[held_out], minlength=len(counts))
+    for _, held_out in splitter.split(rows, groups=of_row[rows]):
+        held = np.bincount(codes[rows[held_out]], minlength=len(counts))
         distance = np.abs(held / held.sum() - counts / counts.sum()).sum()
         if (held < counts).all() and distance < best_distance:
-            best, best_distance = held_out, distance
+            best, best_distance = rows[held_out], distance
     if best is None:
-        raise ValueError(
-            f"early_stopping=True: holding out {fraction:.0%} of {n_groups} {unit} "
-            "always takes every row of some class. Pass data of more "
-            f"{'patients' if groups is not None else 'rows'} per class, a smaller "
-            "validation_fraction, or early_stopping=False."
-        )
+        raise ValueError(refusal)
     return np.isin(np.arange(len(codes)), best)
+
+
+def _sole_holders(codes: np.ndarray, of_row: np.ndarray) -> np.ndarray:
+    """Return the groups that hold a class which no other group has."""
+    pairs = np.unique(np.column_stack([codes, of_row]), axis=0)
+    n_holders = np.bincount(pairs[:, 0])
+    return pairs[n_holders[pairs[:, 0]] == 1, 1]

@@ -6,6 +6,7 @@ Also says what counts as a collection of images. Order and parallelism live in
 
 import io
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,9 @@ __all__ = ["check_image_collection", "describe_image", "read_image"]
 
 # Pillow modes that convert("RGB") maps without losing grey levels.
 _EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+_loading = threading.Lock()
 _ENCODED = bytes | bytearray | memoryview
+_SOURCES = _ENCODED | Image.Image | str | os.PathLike | np.ndarray
 _ACCEPTED = (
     "a path, encoded bytes, a uint8 array of shape (height, width, 3) or a PIL image"
 )
@@ -54,7 +57,7 @@ def read_image(source) -> np.ndarray:
     """
     if isinstance(source, np.ndarray):
         return _check_pixels(source, source)
-    if not isinstance(source, _ENCODED | Image.Image | str | os.PathLike):
+    if not isinstance(source, _SOURCES):
         raise ImageReadError(
             f"Cannot read {describe_image(source)}: expected {_ACCEPTED}."
         )
@@ -77,6 +80,10 @@ def read_image(source) -> np.ndarray:
 def _decoded(source) -> np.ndarray:
     """Return the RGB pixels of a path, encoded bytes or a PIL image."""
     if isinstance(source, Image.Image):
+        # An opened image reads its file when first asked, which two threads must not
+        # do at once if it is in the collection twice.
+        with _loading:
+            source.load()
         return _rgb(source, source)
     file = io.BytesIO(source) if isinstance(source, _ENCODED) else Path(source)
     with Image.open(file) as image:
@@ -164,6 +171,11 @@ def check_image_collection(X) -> Sequence:
             "X holds 0 images, while a minimum of 1 is required. Check the pattern or "
             "the folder that the paths came from."
         )
+    for index, source in enumerate(sources):
+        if not isinstance(source, _SOURCES):
+            raise ImageCollectionError(
+                f"X[{index}] is {describe_image(source)}; expected {_ACCEPTED}."
+            )
     return sources
 
 

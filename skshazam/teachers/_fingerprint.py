@@ -20,8 +20,8 @@ from skshazam.exceptions import TeacherSpecError
 
 __all__ = ["digest_of", "digest_of_file"]
 
-# Code of these counts by its name: following it would end in the whole of torch. What
-# a user's own code calls is followed.
+# Code of these counts by its name: following it would end in the whole of torch. Code
+# of other installed packages counts by name and version, and a user's own is followed.
 _LIBRARIES = sys.stdlib_module_names | {
     "PIL",
     "einops",
@@ -107,7 +107,6 @@ class _Description:
         self.follow_paths = follow_paths
         # The objects themselves are kept, so that no id is used twice.
         self.seen: dict[int, tuple[int, object]] = {}
-        self.in_class = False
 
     def of(self, value):
         """Return ``value`` as JSON data."""
@@ -118,18 +117,22 @@ class _Description:
         if isinstance(value, str | Path):
             return self._of_text(value)
         if isinstance(value, Mapping):
-            keys = sorted(value, key=repr)
+            keys = sorted(value, key=self._alone)
             return {"items": [[self.of(key), self.of(value[key])] for key in keys]}
         if isinstance(value, list | tuple):
             return [self.of(item) for item in value]
         if isinstance(value, set | frozenset):
-            return {"set": sorted(_as_text(self.of(item)) for item in value)}
+            return {"set": sorted(map(self._alone, value))}
         if isinstance(value, torch.Tensor):
             value = value.detach().cpu().numpy()
         if isinstance(value, np.ndarray) and value.dtype != object:
             content = hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()
             return {"array": [str(value.dtype), list(value.shape), content]}
         return self._of_reference(value)
+
+    def _alone(self, value) -> str:
+        """Return a text of ``value`` that does not depend on what was met before."""
+        return _as_text(_Description(follow_paths=self.follow_paths).of(value))
 
     def _of_text(self, value: str | Path):
         """Return a string, or the digest of the file whose path it is."""
@@ -168,29 +171,21 @@ class _Description:
         """Return a function or a class: by name in a library, else by its content."""
         if _in_library(value) or isinstance(value, types.BuiltinFunctionType):
             return {"name": _name(value)}
+        if (version := _installed_version(value)) is not None:
+            return {"name": _name(value), "version": version}
         if isinstance(value, type):
-            return {"class": [_name(value), self.of(value.__bases__), self._in(value)]}
-        captured, read = _captured_by(value), _globals_of(value)
-        if self.in_class:
-            # What methods fill while they run (counters, caches) is no fact.
-            captured, read = map(_without_containers, (captured, read))
+            members = {
+                name: self._of_used(member)
+                for name, member in sorted(vars(value).items())
+                if not name.startswith(("__", "_abc_")) or _is_function(member)
+            }
+            return {"class": [_name(value), self.of(value.__bases__), members]}
+        carried = (value.__defaults__, value.__kwdefaults__, _captured_by(value))
         instructions = [
             self.of(_instructions(part)) for part in _nested(value.__code__)
         ]
-        carried = self.of((value.__defaults__, value.__kwdefaults__, captured))
-        used = {name: self._of_used(item) for name, item in read.items()}
-        return {"function": [_name(value), instructions, carried, used]}
-
-    def _in(self, value: type) -> dict:
-        """Return the methods and attributes of a class."""
-        outside, self.in_class = self.in_class, True
-        members = {
-            name: self._of_used(member)
-            for name, member in sorted(vars(value).items())
-            if not name.startswith(("__", "_abc_")) or _is_function(member)
-        }
-        self.in_class = outside
-        return members
+        used = {name: self._of_used(item) for name, item in _globals_of(value).items()}
+        return {"function": [_name(value), instructions, self.of(carried), used]}
 
     def _of_used(self, value):
         """Return what code refers to; of what cannot be pickled, the type alone."""
@@ -218,15 +213,6 @@ def _globals_of(function: types.FunctionType) -> dict:
     return {n: function.__globals__[n] for n in names if n in function.__globals__}
 
 
-def _without_containers(variables: dict) -> dict:
-    """Return the variables that no method can fill in place."""
-    return {
-        name: item
-        for name, item in variables.items()
-        if not isinstance(item, list | dict | set | bytearray)
-    }
-
-
 def _nested(code: types.CodeType) -> list[types.CodeType]:
     """Return a code object and those inside it: comprehensions, inner functions."""
     inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
@@ -248,6 +234,18 @@ def _is_function(member) -> bool:
 def _in_library(value) -> bool:
     """Return whether code counts by its name alone."""
     return (value.__module__ or "builtins").partition(".")[0] in _LIBRARIES
+
+
+def _installed_version(value) -> str | None:
+    """Return the version of an installed package's code; None for the user's own."""
+    # A script's or a prompt's own code, whatever program runs it.
+    if value.__module__ == "__main__":
+        return None
+    file = getattr(sys.modules.get(value.__module__), "__file__", None) or ""
+    if not {"site-packages", "dist-packages"} & set(Path(file).parts):
+        return None
+    package = sys.modules.get(value.__module__.partition(".")[0])
+    return str(getattr(package, "__version__", ""))
 
 
 def _name(value) -> str:

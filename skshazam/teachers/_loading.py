@@ -1,9 +1,10 @@
-"""load_teacher: the only door to timm, the Hub and weight files.
+"""load_teacher: the only door to timm and weight files; ``_hub`` is the one to the Hub.
 
 A loaded teacher is kept for the life of the process, once per device, so that clones
 and cross-validation folds share it. Nothing here is ever pickled.
 """
 
+import copy
 import importlib
 import logging
 import pickle
@@ -16,14 +17,16 @@ import torch
 from torch import nn
 
 from skshazam._device import resolve_device
+from skshazam._randomness import private_randomness
 from skshazam.exceptions import (
     CheckpointMismatchError,
-    GatedTeacherError,
+    SkshazamError,
     TeacherLoadingError,
     TeacherOutputError,
     TeacherSpecError,
 )
 from skshazam.teachers._checkpoints import to_timm_layout
+from skshazam.teachers._hub import HUB_PREFIX, fetch_from_hub, local_file_hint
 from skshazam.teachers._pooling import pooled_features
 from skshazam.teachers._preprocessing import preprocess
 from skshazam.teachers._spec import TeacherSpec, find_weights_file
@@ -31,8 +34,6 @@ from skshazam.teachers._spec import TeacherSpec, find_weights_file
 __all__ = ["Teacher", "load_teacher", "unload_teachers"]
 
 logger = logging.getLogger("skshazam")
-
-HUB_PREFIX = "hf-hub:"
 
 _loaded: dict[tuple[str, str], "Teacher"] = {}
 _loading = threading.RLock()
@@ -160,9 +161,7 @@ def _build(spec: TeacherSpec) -> nn.Module:
     """Return the network of a spec with its weights in place."""
     # Fixed seed: whatever a network initialises at random must not change the vector
     # from one process to the next.
-    with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would seed every CUDA device as well.
-        torch.default_generator.manual_seed(0)
+    with private_randomness(0, torch.device("cpu")):
         module = _call_build(spec) if spec.build else _create_timm_model(spec)
     if spec.weights not in (None, "random"):
         _load_weights(module, _weights_file(spec), spec)
@@ -170,7 +169,16 @@ def _build(spec: TeacherSpec) -> nn.Module:
 
 
 def _call_build(spec: TeacherSpec) -> nn.Module:
-    module = spec.build()
+    try:
+        # A copy: the module may be the user's own, or that of another teacher.
+        module = copy.deepcopy(spec.build())
+    except SkshazamError:
+        raise
+    except Exception as error:
+        raise TeacherSpecError(
+            f"Teacher {spec.name!r}: build() raised {type(error).__name__}: {error}. "
+            "It is called without arguments and has to return a torch.nn.Module."
+        ) from error
     if not isinstance(module, nn.Module):
         raise TeacherOutputError(
             f"Teacher {spec.name!r}: build() returned {type(module).__name__}; "
@@ -199,7 +207,7 @@ def _create_timm_model(spec: TeacherSpec) -> nn.Module:
         if pretrained and not isinstance(error, TypeError | AssertionError | KeyError):
             raise TeacherLoadingError(
                 f"Teacher {spec.name!r}: timm cannot get the weights of "
-                f"{architecture!r}: {error} {_local_file_hint(spec)}"
+                f"{architecture!r}: {error} {local_file_hint(spec)}"
             ) from error
         raise TeacherSpecError(
             f"Teacher {spec.name!r}: timm cannot build {architecture!r} with "
@@ -238,7 +246,7 @@ def _imported(value, spec: TeacherSpec):
 def _weights_file(spec: TeacherSpec) -> Path:
     """Return a spec's checkpoint as a local file, fetched from the Hub if need be."""
     if spec.weights.startswith(HUB_PREFIX):
-        return _fetch_from_hub(spec)
+        return fetch_from_hub(spec)
     path = Path(spec.weights).expanduser()
     if path.is_dir():
         return find_weights_file(path)
@@ -249,77 +257,6 @@ def _weights_file(spec: TeacherSpec) -> Path:
             f"'{HUB_PREFIX}owner/repository/file'."
         )
     return path
-
-
-def _fetch_from_hub(spec: TeacherSpec) -> Path:
-    """Return a file of the Hub: the cached copy if there is one, else a download."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    owner, _, rest = spec.weights.removeprefix(HUB_PREFIX).partition("/")
-    repository, _, filename = rest.partition("/")
-    if not (owner and repository and filename):
-        raise TeacherSpecError(
-            f"Teacher {spec.name!r}: weights={spec.weights!r}; expected "
-            f"'{HUB_PREFIX}owner/repository/file'."
-        )
-    repo_id = f"{owner}/{repository}"
-    request = {"repo_id": repo_id, "filename": filename, "revision": spec.revision}
-    try:
-        return Path(hf_hub_download(**request, local_files_only=True))
-    except HFValidationError as error:
-        raise TeacherSpecError(
-            f"Teacher {spec.name!r}: weights={spec.weights!r} names no repository that "
-            f"can exist: {error}"
-        ) from error
-    except LocalEntryNotFoundError:
-        logger.info("Fetching %s of %s", filename, repo_id)
-    try:
-        return Path(hf_hub_download(**request))
-    except GatedRepoError as error:
-        raise GatedTeacherError(
-            f"The Hub refused the weights of teacher {spec.name!r} ({repo_id}): this "
-            "account has not been granted access.\n"
-            f"1. Accept the terms at https://huggingface.co/{repo_id}.\n"
-            "2. Run `hf auth login`, or set HF_TOKEN.\n"
-            f"{_local_file_hint(spec)}"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise TeacherLoadingError(
-            f"Teacher {spec.name!r}: the Hub has no repository {repo_id!r}, or hides "
-            f"it from this account. Check the spelling. {_local_file_hint(spec)}"
-        ) from error
-    except EntryNotFoundError as error:
-        # LocalEntryNotFoundError is one too: nothing in the cache and no connection.
-        missing = (
-            f"{repo_id} is not in the Hub's cache, and the Hub cannot be reached"
-            if isinstance(error, LocalEntryNotFoundError)
-            else f"{repo_id} has no file {filename!r} at {spec.revision or 'main'!r}"
-        )
-        raise TeacherLoadingError(
-            f"Teacher {spec.name!r}: {missing}.\n"
-            f"1. On a machine with a connection: `hf download {repo_id} {filename}`.\n"
-            "2. Copy the file here.\n"
-            f"{_local_file_hint(spec)}"
-        ) from error
-    except OSError as error:
-        raise TeacherLoadingError(
-            f"Teacher {spec.name!r}: cannot fetch {filename!r} of {repo_id}: {error}. "
-            f"{_local_file_hint(spec)}"
-        ) from error
-
-
-def _local_file_hint(spec: TeacherSpec) -> str:
-    return (
-        f"Already have the file? Pass weights={{{spec.name!r}: '/path/to/file'}}; "
-        "nothing is then downloaded."
-    )
 
 
 def _read_state(path: Path, spec: TeacherSpec) -> dict[str, torch.Tensor]:

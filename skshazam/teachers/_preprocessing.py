@@ -16,6 +16,9 @@ from skshazam.teachers._spec import TeacherSpec
 
 __all__ = ["preprocess"]
 
+# Beyond this ratio of sides the far ends of an image are cut off before resizing.
+MAX_ASPECT = 16
+
 
 def preprocess(
     images: Sequence[np.ndarray], spec: TeacherSpec, device: torch.device
@@ -64,10 +67,21 @@ def _fit(pixels: torch.Tensor, spec: TeacherSpec) -> torch.Tensor:
         return _resize(pixels, (height, width), spec.interpolation)
     short = spec.resize or max(height, width)
     h, w = pixels.shape[-2:]
+    if max(h, w) > MAX_ASPECT * min(h, w):
+        # All that the crop can show; a strip of 1 x 10,000 pixels would else be
+        # enlarged to millions.
+        h, w = (min(side, MAX_ASPECT * min(h, w)) for side in (h, w))
+        pixels = _centre(pixels, h, w)
     # Truncation of the longer side and rounding of the offset: as torchvision does.
     scaled = (short, int(short * w / h)) if h <= w else (int(short * h / w), short)
     pixels = _resize(pixels, scaled, spec.interpolation)
-    top, left = round((scaled[0] - height) / 2), round((scaled[1] - width) / 2)
+    return _centre(pixels, height, width)
+
+
+def _centre(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Return the central part of images, the offset rounded as torchvision does."""
+    h, w = pixels.shape[-2:]
+    top, left = round((h - height) / 2), round((w - width) / 2)
     return pixels[..., top : top + height, left : left + width]
 
 

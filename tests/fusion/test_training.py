@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import LRScheduler
 from torch.nn import functional
@@ -301,12 +301,13 @@ def test_senseless_class_weights_are_refused(class_weight, teacher_features):
 
 
 @pytest.mark.parametrize("preset", [{}, {"standardize": False, "block": "plain"}])
-def test_divergence_is_a_warning_that_names_the_learning_rate(preset, teacher_features):
+def test_divergence_is_an_error_that_names_the_learning_rate(preset, teacher_features):
     X, y, _ = teacher_features
-    with pytest.warns(ConvergenceWarning, match=r"Lower lr=1000000\.0") as record:
-        student = fast_student(lr=1e6, max_epochs=30, **preset).fit(X, y)
-    assert record[0].filename == __file__
-    assert set(student.predict(X)) <= set(y)
+    student = fast_student(lr=1e30, max_epochs=30, **preset)
+    with pytest.raises(ValueError, match=r"diverged.*Lower lr=1e\+30"):
+        student.fit(X, y)
+    with pytest.raises(NotFittedError):
+        student.predict(X)
 
 
 @pytest.mark.parametrize("epoch", [1, 3])
