@@ -81,12 +81,17 @@ def format_comparison(result) -> str:
         f"classes, {len(set(tiles.groups))} patients, {n_folds} folds; no patient in "
         "two folds.",
         "",
-        f"{'balanced accuracy':<38}{'mean':>6}{'sd':>7}   95 % over patients",
+        f"{'balanced accuracy':<38}{'mean':>6}{'sd':>7}{'pooled':>9}   95 %",
     ]
     for method, values in scores.items():
         low, high = comparison.intervals[method]
         lines.append(
-            f"{method:<38}{mean(values):>6.3f}{stdev(values):>7.3f}   "
-            f"{low:.3f} to {high:.3f}"
+            f"{method:<38}{mean(values):>6.3f}{stdev(values):>7.3f}"
+            f"{comparison.pooled[method]:>9.3f}   {low:.3f} to {high:.3f}"
         )
+    lines += [
+        "",
+        "mean, sd: over folds. pooled: all out-of-fold predictions together, with its",
+        "95 % bootstrap interval over patients.",
+    ]
     return "\n".join(lines)

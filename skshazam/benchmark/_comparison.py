@@ -24,12 +24,15 @@ class Comparison:
         One flat dict per method and fold: method, fold, seed, metric, value, seconds.
     predictions : dict of str to ndarray of shape (n_samples,)
         Out-of-fold predictions of each method.
+    pooled : dict of str to float
+        Balanced accuracy of each method's out-of-fold predictions taken together.
     intervals : dict of str to (float, float)
-        95 % interval over patients of each method's out-of-fold balanced accuracy.
+        95 % bootstrap interval over patients of `pooled`.
     """
 
     records: list[dict]
     predictions: dict[str, np.ndarray]
+    pooled: dict[str, float]
     intervals: dict[str, tuple[float, float]]
 
     def scores(self) -> dict[str, list[float]]:
@@ -108,7 +111,8 @@ def compare_methods(
         )
         for name, predicted in predictions.items()
     }
-    return Comparison(records, predictions, intervals)
+    pooled = {name: balanced_recall(y, found) for name, found in predictions.items()}
+    return Comparison(records, predictions, pooled, intervals)
 
 
 def balanced_recall(y_true, y_pred) -> float:

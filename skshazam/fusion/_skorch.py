@@ -31,7 +31,7 @@ __all__ = ["PREDICT_BATCH_SIZE", "SkorchEstimator"]
 PREDICT_BATCH_SIZE = 4096
 
 # What skorch keeps on the instance while it works; rebuilt from parameters and arrays.
-_RUNTIME_ATTRIBUTES = (
+_RUNTIME_ATTRIBUTES = {
     "module_",
     "criterion_",
     "optimizer_",
@@ -45,15 +45,14 @@ _RUNTIME_ATTRIBUTES = (
     "init_context_",
     "initialized_",
     "_in_training_loop",
-)
+}
 
 
 class SkorchEstimator(NeuralNetClassifier):
     """A skorch classifier that conforms to scikit-learn.
 
-    A subclass implements ``_make_network()`` and, if its training loss is more than
-    cross-entropy, ``_training_outputs(features)`` and ``_penalties(...)``. Its
-    constructor stores its parameters and calls ``_init_skorch()``.
+    A subclass supplies what stands under that heading below; its constructor stores its
+    parameters and calls ``_init_skorch()``.
     """
 
     # skorch sets these in its constructor, where scikit-learn allows only parameters.

@@ -15,7 +15,7 @@ class ComparisonDisplay:
     scores : dict of str to sequence of float
         Score of each method in each fold, the same folds in the same order.
     intervals : dict of str to (float, float), default=None
-        Interval of each method's score over all folds.
+        Interval of each method's score of all folds' predictions together.
     metric : str, default="balanced accuracy"
         Name of the score.
 
@@ -73,7 +73,9 @@ class ComparisonDisplay:
         ax.set_ylim(len(self.scores) - 0.5, -0.7)
         ax.grid(axis="x", alpha=0.3)
         ax.spines[["top", "right", "left"]].set_visible(False)
-        bar = "\nbar: 95 % interval over patients" if self.intervals else ""
+        bar = (
+            "\nbar: 95 % interval over patients, folds pooled" if self.intervals else ""
+        )
         ax.set_xlabel(f"{self.metric}\ndot: one fold; diamond: mean of folds{bar}")
         self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,11 @@ class FrozenMapping(Mapping):
 
 
 def _freeze(value):
-    """Return ``value`` with lists and dicts inside made read-only."""
+    """Return ``value`` with lists, sets and dicts inside made read-only."""
     if isinstance(value, Mapping):
         return FrozenMapping(value)
+    if isinstance(value, set | frozenset):
+        return frozenset(value)
     return tuple(map(_freeze, value)) if isinstance(value, list | tuple) else value
 
 
@@ -252,10 +255,25 @@ class TeacherSpec:
             )
         if self.revision is not None and not _is_text(self.revision):
             self._refuse("revision", "a branch, tag or commit of the Hub, or None")
+        if self.revision is not None and not self._is_on_the_hub():
+            self._refuse("revision", "None, because nothing of it is on the Hub")
+        for name in ("licence", "source"):
+            if not isinstance(getattr(self, name), str | None):
+                self._refuse(name, "a text or None")
+        if not isinstance(self.gated, bool):
+            self._refuse("gated", "True or False")
+
+    def _is_on_the_hub(self) -> bool:
+        """Return whether weights come from the Hub, where revisions exist."""
+        if self.weights is not None:
+            return self.weights.startswith("hf-hub:")
+        return self.architecture is not None
 
     def _check_output(self) -> None:
         if self.dim is not None and not _is_count(self.dim):
             self._refuse("dim", "a positive integer or None")
+        if self.dim is not None:
+            self._set("dim", int(self.dim))
         if self.pooling not in POOLINGS:
             self._refuse("pooling", f"one of {POOLINGS}")
         if self.dtype not in DTYPES:
@@ -267,6 +285,8 @@ class TeacherSpec:
         sides = self.size if isinstance(self.size, tuple) else (self.size,) * 2
         if len(sides) != 2 or not all(map(_is_count, sides)):
             self._refuse("size", "a positive integer or a (height, width) pair")
+        pair = tuple(map(int, sides))
+        self._set("size", pair if isinstance(self.size, tuple) else pair[0])
         if not isinstance(self.crop, bool):
             self._refuse("crop", "True or False")
         if self.resize is not None:
@@ -334,4 +354,4 @@ def _is_text(value) -> bool:
 
 def _is_count(value) -> bool:
     """Return whether ``value`` is a positive integer, and no bool."""
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, Integral) and not isinstance(value, bool) and value > 0

@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from skshazam import TeacherSpec
 from skshazam._blocks import TeacherBlocks, TeacherFeatures
-from skshazam.exceptions import ImageReadError
+from skshazam.exceptions import ImageReadError, TeacherOutputError
 from skshazam.features import Extraction, extract_features
 from skshazam.teachers import load_teacher
 from tests.tiny_teachers import tiny_convolution, tiny_vit
@@ -194,3 +195,19 @@ def test_an_extraction_without_errors_has_no_errors(tiles):
     extraction = extract_features(tiles, {"a": Recorder()})
     assert isinstance(extraction, Extraction)
     assert extraction.errors == {}
+
+
+class Overflowing(torch.nn.Module):
+    """Is finite for a black image alone."""
+
+    def forward(self, images):
+        return torch.exp(1e4 * images.mean(dim=(2, 3)))
+
+
+def test_a_teacher_that_overflows_is_named():
+    spec = TeacherSpec(
+        "wild", build=Overflowing, dim=3, size=8, mean=(0, 0, 0), std=(1, 1, 1)
+    )
+    white = [np.full((8, 8, 3), 255, dtype=np.uint8)]
+    with pytest.raises(TeacherOutputError, match=r"'wild'.*not finite"):
+        extract_features(white, {"wild": load_teacher(spec, "cpu")})

@@ -8,6 +8,8 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import timm
+import torch
 from PIL import Image
 from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
 from sklearn.exceptions import NotFittedError
@@ -15,9 +17,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils import estimator_checks, estimator_html_repr, get_tags
+from torchvision import transforms
 
 from skshazam import TeacherFeatureTransformer, TeacherSpec
 from skshazam._blocks import TeacherBlocks, TeacherFeatures
+from skshazam.datasets import make_tissue_tiles
 from skshazam.exceptions import (
     FeatureBlockError,
     ImageCollectionError,
@@ -468,3 +472,32 @@ def test_cross_validation_slices_every_kind_of_collection(paths, tiles):
 def test_a_spec_is_shown_where_a_parameter_is_shown():
     spec = TeacherSpec("mine", architecture="resnet18", dim=512)
     assert "mine" in repr(TeacherFeatureTransformer(teachers=[spec]))
+
+
+def test_features_equal_plain_timm_and_pillow():
+    tiles = make_tissue_tiles(2, 4, tile_size=80, random_state=0).images
+    spec = tiny_vit()
+    ours = TeacherFeatureTransformer([spec], device="cpu").fit_transform(tiles)
+    card = transforms.Compose(
+        [
+            transforms.Resize(32, transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(32),
+            transforms.ToTensor(),
+            transforms.Normalize(spec.mean, spec.std),
+        ]
+    )
+    torch.default_generator.manual_seed(0)
+    model = timm.create_model(
+        spec.architecture, num_classes=0, **spec.architecture_kwargs
+    ).eval()
+    with torch.inference_mode():
+        plain = model(torch.stack([card(Image.fromarray(tile)) for tile in tiles]))
+    cosine = torch.nn.functional.cosine_similarity(torch.from_numpy(ours), plain)
+    assert cosine.min() > 0.9999
+
+
+@pytest.mark.parametrize("wrong", [1, None, 2.5, {"path": "a.png"}])
+def test_an_entry_of_a_wrong_type_is_no_unreadable_image(wrong, tiles):
+    transformer = TeacherFeatureTransformer(["stain"], on_error="nan")
+    with pytest.raises(ImageCollectionError, match=r"X\[1\] is"):
+        transformer.fit([tiles[0], wrong])

@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 from skorch.exceptions import DeviceWarning
@@ -237,3 +238,77 @@ def test_a_device_this_machine_lacks_is_a_value_error(
     student = ShazamClassifier(**{**FAST, "device": absent_device(device, monkeypatch)})
     with pytest.raises(ValueError, match=f"device='{device}'.*device='auto'"):
         student.fit(X, y)
+
+
+def held_out_by(student, X, y, groups, monkeypatch):
+    """Fit once more and return the patients that were held out."""
+    seen = []
+    split = student.get_split_datasets
+
+    def spying(data, codes, **fit_params):
+        seen.append(data["held_out"].numpy())
+        return split(data, codes, **fit_params)
+
+    monkeypatch.setattr(student, "get_split_datasets", spying)
+    student.fit(X, y, groups=groups)
+    monkeypatch.undo()
+    return set(groups[seen[0]])
+
+
+def test_a_warm_start_holds_out_the_same_patients_again(teacher_features, monkeypatch):
+    X, y, groups = teacher_features
+    student = fast_student(
+        warm_start=True, early_stopping=True, validation_fraction=0.2, max_epochs=1
+    )
+    first = held_out_by(student, X, y, groups, monkeypatch)
+    assert first
+    assert held_out_by(student, X, y, groups, monkeypatch) == first
+    student.set_params(warm_start=False, random_state=5)
+    assert held_out_by(student, X, y, groups, monkeypatch) != first
+
+
+def test_the_weight_of_a_chunk_counts(teacher_features):
+    X, y, _ = teacher_features
+    probabilities = []
+    for weight in (1.0, 100.0):
+        student = fast_student(random_state=0).partial_fit(X[:60], y[:60])
+        student.partial_fit(X[60:], y[60:], sample_weight=np.full(60, weight))
+        probabilities.append(student.predict_proba(X))
+    assert not np.array_equal(*probabilities)
+
+
+def test_chunks_are_not_balanced_one_by_one(teacher_features):
+    X, y, _ = teacher_features
+    with pytest.raises(ValueError, match="compute_class_weight"):
+        fast_student(class_weight="balanced").partial_fit(X, y)
+
+
+def test_a_failed_refit_leaves_an_unfitted_student(teacher_features):
+    X, y, _ = teacher_features
+    student = fast_student().fit(X, y)
+    with pytest.raises(ValueError, match="adds up to 20"):
+        student.set_params(teacher_dims=(8, 12)).fit(X, y)
+    with pytest.raises(NotFittedError):
+        student.predict(X)
+
+
+def test_a_first_fit_that_dies_is_no_fit(teacher_features):
+    class Dying(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            raise RuntimeError("out of coffee")
+
+    X, y, _ = teacher_features
+    student = fast_student(callbacks=[Dying()])
+    with pytest.raises(RuntimeError, match="coffee"):
+        student.fit(X, y)
+    with pytest.raises(NotFittedError):
+        student.predict(X)
+
+
+def test_skorchs_own_forward_gives_logits(teacher_features):
+    X, y, _ = teacher_features
+    student = fast_student().fit(X, y)
+    logits = student.forward(np.asarray(X))
+    np.testing.assert_allclose(
+        logits.log_softmax(dim=1).numpy(), student.predict_log_proba(X), atol=1e-5
+    )

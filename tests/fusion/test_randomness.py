@@ -1,6 +1,7 @@
 """random_state alone decides what a fit gives, and a fit leaves no trace."""
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -87,3 +88,17 @@ def test_a_random_state_instance_is_drawn_from(teacher_features):
     assert equal_states(from_instance, state_of(fast_student().fit(X, y)))
     drawn_on = state_of(fast_student(random_state=generator).fit(X, y))
     assert not equal_states(from_instance, drawn_on)
+
+
+def test_students_fitted_in_threads_do_not_disturb_each_other(teacher_features):
+    X, y, _ = teacher_features
+    alone = fast_student(random_state=0).fit(X, y).predict_proba(X)
+    state = torch.get_rng_state()
+    with ThreadPoolExecutor(3) as pool:
+        students = list(
+            pool.map(lambda seed: fast_student(random_state=seed).fit(X, y), [0, 1, 0])
+        )
+    assert np.array_equal(students[0].predict_proba(X), alone)
+    assert np.array_equal(students[2].predict_proba(X), alone)
+    assert not np.array_equal(students[1].predict_proba(X), alone)
+    assert torch.equal(torch.get_rng_state(), state)

@@ -162,3 +162,12 @@ def test_held_out_rows_teach_nothing(teacher_features):
     assert equal_states(expected, state_of(student.fit(changed, y, groups=groups)))
     changed[~spy.held_out] += 1
     assert not equal_states(expected, state_of(student.fit(changed, y, groups=groups)))
+
+
+def test_patients_who_alone_hold_a_class_stay_in_training():
+    codes = np.concatenate([np.arange(40), np.full(50, 40), np.full(50, 41)])
+    for seed in range(20):
+        held_out = validation_rows(codes, None, 0.2, seed)
+        assert held_out.any()
+        assert not held_out[:40].any()
+        assert set(codes[~held_out]) == set(codes)

@@ -139,3 +139,11 @@ def test_an_error_that_is_no_image_error_is_not_swallowed(monkeypatch):
     monkeypatch.setattr(READ, broken)
     with pytest.raises(MemoryError, match="no memory left"):
         list(ImageStream([1, 2, 3], n_threads=2))
+
+
+def test_one_lazy_image_may_be_in_a_collection_many_times(tmp_path):
+    Image.fromarray(tile(3)).save(tmp_path / "lazy.png")
+    for _ in range(5):
+        with Image.open(tmp_path / "lazy.png") as lazy:
+            for pixels in ImageStream([lazy] * 32, n_threads=8):
+                np.testing.assert_array_equal(pixels, tile(3))

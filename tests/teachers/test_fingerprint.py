@@ -35,7 +35,7 @@ CHANGES = {
     },
     "weights": {"weights": "hf-hub:owner/repository/model.safetensors"},
     "no weights": {"weights": None},
-    "revision": {"revision": "abc123"},
+    "revision": {"weights": "hf-hub:o/r/f.bin", "revision": "abc123"},
     "dim": {"dim": 25},
     "pooling": {"pooling": "cls"},
     "size": {"size": 48},
@@ -68,6 +68,14 @@ def test_every_field_is_tested_here():
         *IRRELEVANT,
         *(name for change in CHANGES.values() for name in change),
     }
+
+
+def test_a_revision_of_weights_on_the_hub_counts():
+    first, second = (
+        tiny_vit(weights="hf-hub:o/r/f.bin", revision=revision).fingerprint()
+        for revision in ("abc123", "def456")
+    )
+    assert first != second
 
 
 def test_all_changes_give_different_fingerprints():
@@ -487,3 +495,16 @@ def test_another_process_computes_the_same_fingerprint(elsewhere, kind):
 def test_a_pickled_spec_keeps_its_fingerprint(kind):
     travelled = pickle.loads(pickle.dumps(SPECS[kind]))
     assert travelled.fingerprint() == SPECS[kind].fingerprint()
+
+
+def network_class(options):
+    class Network(TinyConvolution):
+        def __init__(self):
+            super().__init__(options["dim"])
+
+    return Network
+
+
+def test_a_table_that_a_method_captures_counts():
+    assert of_build(network_class({"dim": 3})) != of_build(network_class({"dim": 4}))
+    assert of_build(network_class({"dim": 3})) == of_build(network_class({"dim": 3}))

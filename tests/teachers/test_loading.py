@@ -793,3 +793,40 @@ def test_a_gpu_holds_one_copy_and_agrees_with_the_cpu(tiles):
     cosine = nn.functional.cosine_similarity
     assert cosine(exact, expected).min() > 0.9999
     assert cosine(half, expected).min() > 0.999
+
+
+SHARED = TinyConvolution(4)
+
+
+def shared_network():
+    return SHARED
+
+
+def test_teachers_that_build_one_module_do_not_overwrite_each_other(tmp_path):
+    pixels = [np.full((24, 24, 3), 200, dtype=np.uint8)]
+    features = {}
+    for name in ("a", "b"):
+        torch.manual_seed(ord(name))
+        torch.save(TinyConvolution(4).state_dict(), tmp_path / f"{name}.pt")
+    specs = [
+        tiny_convolution(n, dim=4, build=shared_network, weights=tmp_path / f"{n}.pt")
+        for n in ("a", "b")
+    ]
+    for spec in specs:
+        unload_teachers()
+        features[spec.name] = load_teacher(spec, CPU)(pixels)
+    unload_teachers()
+    loaded = [load_teacher(spec, CPU) for spec in specs]
+    for spec, teacher in zip(specs, loaded, strict=True):
+        assert torch.equal(teacher(pixels), features[spec.name])
+    assert not torch.equal(features["a"], features["b"])
+    assert SHARED.training
+    assert all(parameter.requires_grad for parameter in SHARED.parameters())
+
+
+@pytest.mark.parametrize(
+    "build", [lambda: 1 / 0, lambda needed: needed, lambda: torch.nn.Linear(-1, 2)]
+)
+def test_a_build_that_fails_is_a_typed_error(build):
+    with pytest.raises(TeacherSpecError, match=r"'x': build\(\) raised"):
+        load_teacher(TeacherSpec("x", build=build), CPU)

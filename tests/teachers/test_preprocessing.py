@@ -191,3 +191,17 @@ def test_a_gpu_gives_the_same_pixels_to_one_grey_level(geometry, interpolation):
     on_gpu = preprocess(images, spec, torch.device("cuda")).cpu()
     for cpu, gpu in zip(on_cpu, on_gpu, strict=True):
         assert_one_grey_level(cpu, gpu, spec)
+
+
+@pytest.mark.parametrize("shape", [(1, 20_000, 3), (20_000, 1, 3)])
+def test_a_strip_is_cut_before_it_is_enlarged(shape):
+    strip = np.zeros(shape, dtype=np.uint8)
+    middle = slice(9_900, 10_100)
+    strip[middle if shape[0] > 1 else slice(None)] = 255
+    if shape[1] > 1:
+        strip[:] = 0
+        strip[:, middle] = 255
+    spec = tiny_vit(mean=(0, 0, 0), std=(1, 1, 1))
+    batch = preprocess([strip], spec, torch.device("cpu"))
+    assert batch.shape == (1, 3, 32, 32)
+    assert batch.min() == 1
