@@ -51,7 +51,7 @@ def demo(out: Path, seed: int):
                 bar.update()
 
             result = run_demo(out, random_state=seed, on_step=on_step)
-    except SkshazamError as error:
+    except (SkshazamError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(format_comparison(result))
     click.echo("\nWritten:")

@@ -101,3 +101,10 @@ def test_demo_refuses_a_file_as_folder(run, tmp_path):
     result = run("demo", "--out", str(file))
     assert result.exit_code == 2
     assert "is a file" in result.output
+
+
+def test_a_folder_that_cannot_be_made_is_a_plain_message(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = run("demo", "--out", str(tmp_path / "file" / "inside"))
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1].startswith("Error: ")

@@ -24,7 +24,8 @@ from sklearn.model_selection import (
     cross_val_score,
     cross_validate,
 )
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skshazam import TeacherFeatureTransformer
 from skshazam._blocks import TeacherBlocks
@@ -268,7 +269,10 @@ def test_students_vote(student, teacher_features):
 def test_students_are_stacked(student, teacher_features):
     X, y, _ = teacher_features
     model = StackingClassifier(
-        [("student", clone(student)), ("linear", LogisticRegression(max_iter=5000))],
+        [
+            ("student", clone(student)),
+            ("linear", make_pipeline(StandardScaler(), LogisticRegression())),
+        ],
         final_estimator=LogisticRegression(),
         cv=3,
     ).fit(X, y)

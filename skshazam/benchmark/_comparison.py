@@ -8,6 +8,8 @@ import numpy as np
 from sklearn.base import ClassifierMixin, clone
 from sklearn.metrics import recall_score
 from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.utils.validation import has_fit_parameter
 
 from skshazam.benchmark._statistics import patient_bootstrap_interval
 
@@ -63,8 +65,8 @@ def compare_methods(
     Parameters
     ----------
     methods : dict of str to (classifier, ndarray)
-        For each method a classifier and the features it sees, one row a sample. Each
-        ``fit`` also gets ``groups``.
+        For each method a classifier and the features it sees, one row a sample. A
+        ``fit`` that takes ``groups`` gets them; so does a search, for its inner folds.
     y : ndarray of shape (n_samples,)
         Labels.
     groups : ndarray of shape (n_samples,)
@@ -90,7 +92,9 @@ def compare_methods(
         predicted = np.empty_like(y)
         for fold, (train, test) in enumerate(folds):
             start = time.perf_counter()
-            model = clone(classifier).fit(X[train], y[train], groups=groups[train])
+            model = clone(classifier)
+            of_train = {"groups": groups[train]} if _takes_groups(model) else {}
+            model.fit(X[train], y[train], **of_train)
             predicted[test] = model.predict(X[test])
             records.append(
                 {
@@ -113,6 +117,12 @@ def compare_methods(
     }
     pooled = {name: balanced_recall(y, found) for name, found in predictions.items()}
     return Comparison(records, predictions, pooled, intervals)
+
+
+def _takes_groups(classifier) -> bool:
+    """Return whether ``fit`` makes use of patients."""
+    is_search = isinstance(classifier, BaseSearchCV)
+    return is_search or has_fit_parameter(classifier, "groups")
 
 
 def balanced_recall(y_true, y_pred) -> float:

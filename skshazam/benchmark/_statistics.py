@@ -35,6 +35,11 @@ def patient_bootstrap_interval(
     low, high : float
         Percentile interval. A class that a resample lacks does not count in it.
 
+    Raises
+    ------
+    ValueError
+        There is only one patient.
+
     Examples
     --------
     >>> from skshazam.benchmark import patient_bootstrap_interval
@@ -46,6 +51,10 @@ def patient_bootstrap_interval(
     y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
     labels = np.unique(np.concatenate([y_true, y_pred]))
     patients, codes = np.unique(np.asarray(groups), return_inverse=True)
+    if len(patients) < 2:
+        raise ValueError(
+            "groups holds a single patient; an interval over patients needs at least 2."
+        )
     of_patient = np.stack(
         [
             confusion_matrix(y_true[codes == i], y_pred[codes == i], labels=labels)

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skshazam._blocks import TeacherBlocks
 from skshazam.features._extraction import extract_features
-from skshazam.images import check_image_collection
+from skshazam.images import check_files_exist, check_image_collection
 from skshazam.teachers import load_teacher, resolve_teachers
 
 __all__ = ["TeacherFeatureTransformer"]
@@ -194,6 +194,8 @@ default=("uni", "phikon-v2", "virchow", "gigapath")
         """
         check_is_fitted(self, "teacher_blocks_")
         images = check_image_collection(X)
+        if self.on_error == "raise":
+            check_files_exist(images)
         teachers = {
             spec.name: load_teacher(spec, self.device) for spec in self.teachers_
         }

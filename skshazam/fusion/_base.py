@@ -107,7 +107,8 @@ class FusionClassifier(
         """Train for one pass over a chunk of the data.
 
         The first call fixes the classes, the blocks and, with ``standardize``, the
-        statistics of the columns, so that its chunk should be a fair sample.
+        statistics of the columns, so that its chunk should be a fair sample. There is
+        no early stopping.
 
         Parameters
         ----------
@@ -155,6 +156,11 @@ class FusionClassifier(
         if groups is not None:
             groups = np.asarray(groups)
             check_consistent_length(X, groups)
+            if any(group is None or group != group for group in groups):
+                raise ValueError(
+                    "groups holds missing values. Give every sample a patient: one of "
+                    "its own if it is unknown."
+                )
         weights = validated_weights(sample_weight, X)
         if weights is not None and not weights.all():
             kept = weights > 0
@@ -255,6 +261,8 @@ class FusionClassifier(
                 self.initialize()
                 self._learn_statistics(features, held_out)
             super().partial_fit(data, torch.from_numpy(codes), epochs=n_epochs)
+        if vars(self).pop("_interrupted", False):
+            raise KeyboardInterrupt
         if not all(p.isfinite().all() for p in self.module_.parameters()):
             raise ValueError(
                 f"Training has diverged: the student's weights are not finite. Lower "
@@ -354,7 +362,14 @@ class FusionClassifier(
             for batch in features.split(PREDICT_BATCH_SIZE):
                 output = self.module_(_padded(batch).to(device))
                 results.append(function(output)[: len(batch)].cpu().numpy())
-        return np.concatenate(results)
+        found = np.concatenate(results)
+        if not np.isfinite(found).all():
+            raise ValueError(
+                "The student's output is not finite: X holds values far outside the "
+                "training data, at most "
+                f"{features.abs().max().item():.3g} in absolute value. Check X."
+            )
+        return found
 
     def __sklearn_tags__(self):
         """Tell scikit-learn that fused vectors are always float32."""

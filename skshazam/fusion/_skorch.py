@@ -4,7 +4,6 @@ Parameters that are only stored, hooks that work on whole tensors, labels that s
 callbacks understand, a state without torch objects.
 """
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -16,39 +15,20 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNetClassifier
 from skorch.callbacks import EpochTimer, PassthroughScoring, PrintLog
 from skorch.dataset import Dataset
-from skorch.exceptions import DeviceWarning
-from skorch.history import History
 from skorch.utils import is_dataset, to_tensor
 from torch.nn import functional
 
 from skshazam._device import resolve_device
 from skshazam.fusion._batches import TensorBatches
 from skshazam.fusion._callbacks import BestEpoch
-from skshazam.fusion._state import arrays_of, load_arrays
+from skshazam.fusion._state import ArrayState
 
 __all__ = ["PREDICT_BATCH_SIZE", "SkorchEstimator"]
 
 PREDICT_BATCH_SIZE = 4096
 
-# What skorch keeps on the instance while it works; rebuilt from parameters and arrays.
-_RUNTIME_ATTRIBUTES = {
-    "module_",
-    "criterion_",
-    "optimizer_",
-    "callbacks_",
-    "virtual_params_",
-    "prefixes_",
-    "cuda_dependent_attributes_",
-    "_modules",
-    "_criteria",
-    "_optimizers",
-    "init_context_",
-    "initialized_",
-    "_in_training_loop",
-}
 
-
-class SkorchEstimator(NeuralNetClassifier):
+class SkorchEstimator(ArrayState, NeuralNetClassifier):
     """A skorch classifier that conforms to scikit-learn.
 
     A subclass supplies what stands under that heading below; its constructor stores its
@@ -270,6 +250,48 @@ class SkorchEstimator(NeuralNetClassifier):
             X = {"features": self._validate_features(X)}
         return Dataset(X, y)
 
+    def notify(self, method_name, **kwargs):
+        """Tell the callbacks what happens.
+
+        Parameters
+        ----------
+        method_name : str
+            What happens.
+        **kwargs : dict
+            Handed to the callbacks.
+        """
+        try:
+            super().notify(method_name, **kwargs)
+        except KeyboardInterrupt:
+            # How callbacks end training; anywhere else it is the user's Ctrl-C.
+            self._ended_by_callback = True
+            raise
+
+    def fit_loop(self, X, y=None, epochs=None, **fit_params):
+        """Train, and remember whether the user interrupted it.
+
+        Parameters
+        ----------
+        X : dict of Tensor
+            As for ``get_split_datasets``.
+        y : Tensor of shape (n_samples,), dtype=int64, default=None
+            Class codes.
+        epochs : int, default=None
+            Passes over the data; None means ``max_epochs``.
+        **fit_params : dict
+            Handed on.
+
+        Returns
+        -------
+        self : FusionClassifier
+        """
+        try:
+            return super().fit_loop(X, y, epochs=epochs, **fit_params)
+        except KeyboardInterrupt:
+            # skorch would take it for the end of training.
+            self._interrupted = not vars(self).pop("_ended_by_callback", False)
+            raise
+
     def get_iterator(self, dataset, training=False):
         """Return batches of a dataset.
 
@@ -360,41 +382,3 @@ class SkorchEstimator(NeuralNetClassifier):
     def __sklearn_is_fitted__(self):
         """Return whether there is a trained network."""
         return not vars(self).keys().isdisjoint({"n_iter_", "_in_training_loop"})
-
-    # ------------------------------------------------------------ persistence
-
-    def __getstate__(self):
-        """Return parameters and numpy arrays: no torch object, no device."""
-        state = {
-            name: value
-            for name, value in vars(self).items()
-            if name not in _RUNTIME_ATTRIBUTES
-        }
-        if self.__sklearn_is_fitted__():
-            state["history_"] = list(self.history_)
-            state["n_iter_"] = len(self.history_)
-            state["_arrays"] = arrays_of(self.module_, self.optimizer_)
-        return state
-
-    def __setstate__(self, state):
-        """Rebuild the network on the device that this machine has."""
-        state = dict(state)
-        arrays = state.pop("_arrays", None)
-        vars(self).update(state)
-        if arrays is None:
-            return
-        try:
-            resolve_device(state["device"])
-        except ValueError:
-            warnings.warn(
-                f"The estimator was saved with device={state['device']!r}, which this "
-                "machine lacks; it is loaded with device='cpu'.",
-                DeviceWarning,
-                stacklevel=2,
-            )
-            self.device = "cpu"
-        history, self.history_ = History(self.history_), None
-        with torch.random.fork_rng([]):
-            self.initialize()
-        load_arrays(arrays, self.module_, self.optimizer_)
-        self.history_ = history

@@ -1,13 +1,76 @@
-"""The fitted state of a network and its optimizer as plain numpy arrays.
+"""The fitted state of an estimator as plain numpy arrays.
 
 A pickled estimator then holds no torch object, hence no device, and continues training
 exactly where it stopped.
 """
 
+import warnings
+
 import numpy as np
 import torch
+from skorch.exceptions import DeviceWarning
+from skorch.history import History
 
-__all__ = ["arrays_of", "load_arrays"]
+from skshazam._device import resolve_device
+
+__all__ = ["ArrayState"]
+
+# What skorch keeps on the instance while it works; rebuilt from parameters and arrays.
+_RUNTIME_ATTRIBUTES = {
+    "module_",
+    "criterion_",
+    "optimizer_",
+    "callbacks_",
+    "virtual_params_",
+    "prefixes_",
+    "cuda_dependent_attributes_",
+    "_modules",
+    "_criteria",
+    "_optimizers",
+    "init_context_",
+    "initialized_",
+    "_in_training_loop",
+}
+
+
+class ArrayState:
+    """Mixin of skorch estimators that pickle as parameters and arrays."""
+
+    def __getstate__(self):
+        """Return parameters and numpy arrays: no torch object, no device."""
+        state = {
+            name: value
+            for name, value in vars(self).items()
+            if name not in _RUNTIME_ATTRIBUTES
+        }
+        if self.__sklearn_is_fitted__():
+            state["history_"] = list(self.history_)
+            state["n_iter_"] = len(self.history_)
+            state["_arrays"] = arrays_of(self.module_, self.optimizer_)
+        return state
+
+    def __setstate__(self, state):
+        """Rebuild the network on the device that this machine has."""
+        state = dict(state)
+        arrays = state.pop("_arrays", None)
+        vars(self).update(state)
+        if arrays is None:
+            return
+        try:
+            resolve_device(state["device"])
+        except ValueError:
+            warnings.warn(
+                f"The estimator was saved with device={state['device']!r}, which this "
+                "machine lacks; it is loaded with device='cpu'.",
+                DeviceWarning,
+                stacklevel=2,
+            )
+            self.device = "cpu"
+        history, self.history_ = History(self.history_), None
+        with torch.random.fork_rng([]):
+            self.initialize()
+        load_arrays(arrays, self.module_, self.optimizer_)
+        self.history_ = history
 
 
 def arrays_of(network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict:

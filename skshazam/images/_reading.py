@@ -15,7 +15,12 @@ from PIL import Image
 
 from skshazam.exceptions import ImageCollectionError, ImageReadError
 
-__all__ = ["check_image_collection", "describe_image", "read_image"]
+__all__ = [
+    "check_files_exist",
+    "check_image_collection",
+    "describe_image",
+    "read_image",
+]
 
 # Pillow modes that convert("RGB") maps without losing grey levels.
 _EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
@@ -160,6 +165,11 @@ def check_image_collection(X) -> Sequence:
     ImageCollectionError
         X is a single image, empty, or no collection of images.
     """
+    if isinstance(X, str | os.PathLike) and Path(X).is_dir():
+        raise ImageCollectionError(
+            f"X is a folder, {describe_image(X)}; expected its images. Pass "
+            "sorted(pathlib.Path(folder).glob('*/*.png')), or the like."
+        )
     if isinstance(X, _ENCODED | str | os.PathLike | Image.Image):
         raise ImageCollectionError(
             f"X is a single image ({describe_image(X)}); expected a collection. "
@@ -177,6 +187,33 @@ def check_image_collection(X) -> Sequence:
                 f"X[{index}] is {describe_image(source)}; expected {_ACCEPTED}."
             )
     return sources
+
+
+def check_files_exist(sources: Sequence) -> None:
+    """Refuse a collection with missing files before hours are spent on the others.
+
+    Parameters
+    ----------
+    sources : sequence
+        From :func:`check_image_collection`; only paths are looked at.
+
+    Raises
+    ------
+    ImageReadError
+        Some files are missing; the message counts them and names the first three.
+    """
+    missing = [
+        index
+        for index, source in enumerate(sources)
+        if isinstance(source, str | os.PathLike) and not Path(source).exists()
+    ]
+    if missing:
+        named = ", ".join(f"X[{i}] {describe_image(sources[i])}" for i in missing[:3])
+        raise ImageReadError(
+            f"{len(missing)} of {len(sources)} files are missing: {named}"
+            f"{', ...' if len(missing) > 3 else ''} (working directory "
+            f"{str(Path.cwd())!r}). Correct the paths, or pass on_error='nan'."
+        )
 
 
 def _column(X) -> np.ndarray:

@@ -44,7 +44,8 @@ class _Descriptor(nn.Module):
             )
         # Autocast would run the matrix products in half precision.
         with torch.autocast(images.device.type, enabled=False):
-            return self._describe(images.float())
+            nothing = images.new_empty(0, self.dim, dtype=torch.float32)
+            return self._describe(images.float()) if len(images) else nothing
 
 
 def _grey(images):

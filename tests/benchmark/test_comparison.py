@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 
 from skshazam.benchmark import compare_methods
+from skshazam.datasets import make_teacher_features
 
 
 class Majority(ClassifierMixin, BaseEstimator):
@@ -76,3 +82,22 @@ def test_a_fold_that_lacks_a_class_is_scored_on_the_classes_it_has():
         {"majority": (Majority(), groups[:, None])}, y, groups, n_splits=4
     )
     assert sorted(comparison.scores()["majority"]) == [0.0, 1.0, 1.0, 1.0]
+
+
+def test_methods_that_take_no_groups_are_compared_too():
+    X, y, groups = make_teacher_features(random_state=0)
+    X = np.asarray(X)
+    methods = {
+        "tree": (DecisionTreeClassifier(max_depth=2, random_state=0), X),
+        "pipeline": (make_pipeline(StandardScaler(), GaussianNB()), X),
+        "search": (
+            GridSearchCV(
+                GaussianNB(), {"var_smoothing": [1e-9, 1e-3]}, cv=GroupKFold(3)
+            ),
+            X,
+        ),
+    }
+    comparison = compare_methods(methods, y, groups, n_splits=3)
+    assert min(comparison.pooled.values()) > 0.5
+    for name, (low, high) in comparison.intervals.items():
+        assert low <= comparison.pooled[name] <= high

@@ -65,3 +65,8 @@ def test_a_class_held_by_one_patient_may_be_missing_from_a_resample():
 def test_lengths_must_agree():
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         patient_bootstrap_interval(["a"], ["a", "b"], ["p"])
+
+
+def test_one_patient_has_no_interval():
+    with pytest.raises(ValueError, match="single patient"):
+        patient_bootstrap_interval(["a", "b"], ["a", "b"], ["p", "p"])

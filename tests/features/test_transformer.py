@@ -284,7 +284,9 @@ def test_transform_counts_images_and_errors(tiles):
 
 def test_an_unreadable_image_is_named_with_its_position(tiles):
     damaged = [*tiles, "missing.png"]
-    with pytest.raises(ImageReadError, match=r"Image 6 of 7.*missing\.png"):
+    with pytest.raises(
+        ImageReadError, match=r"1 of 7 files are missing: X\[6\] .*missing\.png"
+    ):
         small().fit(damaged).transform(damaged)
 
 
@@ -501,3 +503,19 @@ def test_an_entry_of_a_wrong_type_is_no_unreadable_image(wrong, tiles):
     transformer = TeacherFeatureTransformer(["stain"], on_error="nan")
     with pytest.raises(ImageCollectionError, match=r"X\[1\] is"):
         transformer.fit([tiles[0], wrong])
+
+
+def test_missing_files_are_counted_before_anything_is_computed(tiles, monkeypatch):
+    monkeypatch.setattr(
+        "skshazam.features._transformer.load_teacher", lambda *a: pytest.fail("loaded")
+    )
+    transformer = TeacherFeatureTransformer(["stain"]).fit(tiles)
+    paths = [*tiles, "a.png", "b.png", "c.png", "d.png"]
+    named = r"4 of 10 files are missing: X\[6\] 'a.png'.*'c.png', \.\.\. \(working"
+    with pytest.raises(ImageReadError, match=named):
+        transformer.transform(paths)
+
+
+def test_a_folder_is_not_its_images(tmp_path):
+    with pytest.raises(ImageCollectionError, match=r"folder.*glob"):
+        TeacherFeatureTransformer(["stain"]).fit(str(tmp_path))

@@ -331,3 +331,38 @@ def test_a_student_learns_what_its_teachers_show(teacher_features):
     X, y, _ = teacher_features
     student = ShazamClassifier(**{**FAST, "max_epochs": 40})
     assert student.fit(X[:80], y[:80]).score(X[80:], y[80:]) > 0.7
+
+
+def test_the_users_interrupt_is_not_swallowed(teacher_features, monkeypatch):
+    X, y, _ = teacher_features
+    student = fast_student(max_epochs=50)
+    step = ShazamClassifier.train_step
+
+    def interrupted(self, batch, **fit_params):
+        if len(self.history_) == 3:
+            raise KeyboardInterrupt
+        return step(self, batch, **fit_params)
+
+    monkeypatch.setattr(ShazamClassifier, "train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        student.fit(X, y)
+    with pytest.raises(NotFittedError):
+        student.predict(X)
+    monkeypatch.undo()
+    assert len(student.fit(X, y).history_) == 50
+
+
+def test_output_that_is_not_finite_is_refused(teacher_features):
+    X, y, _ = teacher_features
+    student = fast_student().fit(X, y)
+    with pytest.raises(ValueError, match=r"not finite.*1e\+38"):
+        student.predict(np.full_like(X, 1e38))
+
+
+def test_missing_patients_are_refused(teacher_features):
+    X, y, groups = teacher_features
+    for missing in (None, float("nan")):
+        patients = groups.astype(object)
+        patients[3] = missing
+        with pytest.raises(ValueError, match="groups holds missing values"):
+            fast_student(early_stopping=True).fit(X, y, groups=patients)
