@@ -1,9 +1,11 @@
 """The README and the docs: what they show exists and runs."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
+from matplotlib import pyplot
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -49,3 +51,12 @@ def test_the_two_commands_of_the_readme():
 def test_the_readme_uses_twenty_lines():
     (block,) = code_blocks(ROOT / "README.md", "python")
     assert len(block.strip().splitlines()) <= 24
+
+
+@pytest.mark.parametrize(
+    "script", sorted((ROOT / "examples").glob("*.py")), ids=lambda script: script.name
+)
+def test_examples_run(script):
+    variables = runpy.run_path(str(script))
+    assert min(variables["comparison"].pooled.values()) > 0.5
+    pyplot.close("all")
