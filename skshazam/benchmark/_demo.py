@@ -187,14 +187,15 @@ def _write_pictures(
 def _confusion_figure(pyplot, y_true, y_pred):
     """Return the confusion matrix of out-of-fold predictions, rows summing to 1."""
     figure, ax = pyplot.subplots(figsize=(7, 6), layout="constrained")
-    ConfusionMatrixDisplay.from_predictions(
+    display = ConfusionMatrixDisplay.from_predictions(
         y_true,
         y_pred,
         normalize="true",
         values_format=".2f",
-        cmap="cividis",
+        cmap="Blues",
         xticks_rotation=45,
         ax=ax,
     )
+    display.im_.colorbar.set_label("share of the true class")
     ax.set_title("Shazam, out-of-fold predictions of unseen patients")
     return figure
