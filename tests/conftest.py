@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from skshazam.datasets import make_teacher_features
-from skshazam.teachers import unload_teachers
+from skshazam.teachers import _loading, unload_teachers
 
 torch.set_num_threads(1)
 
@@ -45,6 +45,17 @@ def fixed_seeds():
 def fresh_teachers():
     yield
     unload_teachers()
+
+
+@pytest.fixture
+def builds(monkeypatch):
+    """Record the names of the specs whose networks are built."""
+    names = []
+    build = _loading._build
+    monkeypatch.setattr(
+        _loading, "_build", lambda spec: (names.append(spec.name), build(spec))[1]
+    )
+    return names
 
 
 @pytest.fixture(scope="session")

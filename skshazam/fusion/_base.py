@@ -38,10 +38,10 @@ class FusionClassifier(
 ):
     """Base of the estimators that fuse the features of several teachers.
 
-    A subclass implements ``_make_network()`` and, if its training loss is more than
-    cross-entropy, ``_training_outputs(features)`` and ``_penalties(...)``. Its
-    constructor stores its parameters, those below among them, and calls
-    ``_init_skorch()``.
+    A subclass implements ``_get_network_arguments()``, ``_make_network(**arguments)``
+    and, if its loss is more than cross-entropy, ``_training_outputs(features)`` and
+    ``_penalties(...)``. Its constructor stores its parameters, those below among them,
+    and calls ``_init_skorch()``.
 
     Parameters
     ----------

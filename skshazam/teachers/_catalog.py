@@ -1,5 +1,7 @@
 """The table of published teachers: one row each, facts and their sources, no code."""
 
+from dataclasses import replace
+
 from skshazam.teachers._handcrafted import HANDCRAFTED
 from skshazam.teachers._spec import TeacherSpec
 
@@ -51,18 +53,7 @@ _VIRCHOW = TeacherSpec(
 )
 
 # The vector that the paper's released code used: the class token alone.
-_VIRCHOW_CLS = TeacherSpec(
-    "virchow-cls",
-    architecture=_VIRCHOW.architecture,
-    architecture_kwargs=_VIRCHOW.architecture_kwargs,
-    weights=_VIRCHOW.weights,
-    dim=1280,
-    pooling="cls",
-    dtype=_VIRCHOW.dtype,
-    licence=_VIRCHOW.licence,
-    gated=_VIRCHOW.gated,
-    source=_VIRCHOW.source,
-)
+_VIRCHOW_CLS = replace(_VIRCHOW, name="virchow-cls", dim=1280, pooling="cls")
 
 _GIGAPATH = TeacherSpec(
     "gigapath",

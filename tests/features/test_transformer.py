@@ -53,19 +53,6 @@ def no_loading(monkeypatch):
 
 
 @pytest.fixture
-def builds(monkeypatch):
-    """Record the names of the specs whose networks are built."""
-    from skshazam.teachers import _loading
-
-    names = []
-    build = _loading._build
-    monkeypatch.setattr(
-        _loading, "_build", lambda spec: (names.append(spec.name), build(spec))[1]
-    )
-    return names
-
-
-@pytest.fixture
 def paths(tmp_path, tiles):
     """The tiles as PNG files."""
     files = [tmp_path / f"tile{i}.png" for i in range(len(tiles))]

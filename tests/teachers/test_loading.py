@@ -56,19 +56,6 @@ def tiny_state(seed=1, **arguments):
     ).state_dict()
 
 
-@pytest.fixture
-def builds(monkeypatch):
-    """Record the names of the specs whose networks are built."""
-    from skshazam.teachers import _loading
-
-    names = []
-    build = _loading._build
-    monkeypatch.setattr(
-        _loading, "_build", lambda spec: (names.append(spec.name), build(spec))[1]
-    )
-    return names
-
-
 # --- a loaded teacher --------------------------------------------------------------
 
 
