@@ -6,13 +6,19 @@ expect (``ValueError``, ``OSError``, ``ImportError``), so ``except ValueError`` 
 
 __all__ = [
     "CheckpointMismatchError",
+    "ExtractionInterruptedError",
     "FeatureBlockError",
+    "FeatureFileError",
+    "FeatureStoreError",
+    "FeatureStoreMismatchError",
     "GatedTeacherError",
     "ImageCollectionError",
     "ImageReadError",
     "MissingDependencyError",
+    "OfflineTeacherError",
     "SkshazamError",
     "TeacherLoadingError",
+    "TeacherMemoryError",
     "TeacherOutputError",
     "TeacherSpecError",
     "UndeclaredBlocksWarning",
@@ -52,12 +58,36 @@ class GatedTeacherError(TeacherLoadingError):
     """The Hub refuses the weights until its terms are accepted."""
 
 
+class OfflineTeacherError(TeacherLoadingError):
+    """The weights are not in the Hub's cache, and the Hub cannot be reached."""
+
+
 class CheckpointMismatchError(SkshazamError, ValueError):
     """A checkpoint does not fit the architecture; the first keys are named."""
 
 
 class TeacherOutputError(SkshazamError, ValueError):
     """A loaded teacher does not return the vectors its spec promises."""
+
+
+class TeacherMemoryError(SkshazamError, MemoryError, ValueError):
+    """A teacher does not fit into the device's memory, even with one image a batch."""
+
+
+class FeatureStoreError(SkshazamError, OSError):
+    """A feature store cannot be opened, read or written; what is stored is kept."""
+
+
+class FeatureStoreMismatchError(FeatureStoreError, ValueError):
+    """What is asked of a feature store disagrees with what it holds."""
+
+
+class FeatureFileError(SkshazamError, OSError, ValueError):
+    """A file of features (HDF5, .npz, .pt) cannot be read or does not fit its use."""
+
+
+class ExtractionInterruptedError(SkshazamError, OSError):
+    """An extraction ended before every image was stored; running it again goes on."""
 
 
 class FeatureBlockError(SkshazamError, ValueError):

@@ -154,6 +154,7 @@ socket.socket.connect = refuse
 socket.getaddrinfo = refuse
 
 import numpy as np
+import skorch  # imports rich where there is one, which draws a random number
 import torch
 
 numpy_state = np.random.get_state()[1].tolist()

@@ -1,6 +1,6 @@
 """What a teacher is, and how to get one."""
 
-from skshazam.teachers._loading import Teacher, load_teacher, unload_teachers
+from skshazam.teachers._loading import load_teacher, unload_teachers
 from skshazam.teachers._registry import (
     get_teacher,
     list_teachers,
@@ -9,6 +9,7 @@ from skshazam.teachers._registry import (
     unregister_teacher,
 )
 from skshazam.teachers._spec import TeacherSpec
+from skshazam.teachers._teacher import Teacher
 
 __all__ = [
     "Teacher",

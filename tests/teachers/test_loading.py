@@ -30,7 +30,7 @@ from skshazam.exceptions import (
     TeacherSpecError,
 )
 from skshazam.teachers import Teacher, load_teacher, unload_teachers
-from skshazam.teachers._loading import _read_state
+from skshazam.teachers._weights import read_state
 from tests.tiny_teachers import (
     TINY_VIT,
     TinyConvolution,
@@ -453,7 +453,7 @@ def test_a_damaged_checkpoint_raises_nothing_but_a_loading_error(tmp_path, kind,
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            state = _read_state(file, tiny_vit())
+            state = read_state(file, tiny_vit())
         except TeacherLoadingError:
             return
     assert all(isinstance(value, torch.Tensor) for value in state.values())

@@ -1,0 +1,90 @@
+"""Teacher: a frozen network with its preprocessing, ready to run on one device."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from skshazam.exceptions import TeacherOutputError
+from skshazam.teachers._pooling import pooled_features
+from skshazam.teachers._preprocessing import preprocess
+from skshazam.teachers._spec import TeacherSpec
+
+__all__ = ["Teacher"]
+
+
+class Teacher:
+    """A frozen network with its preprocessing: decoded images in, features out.
+
+    Parameters
+    ----------
+    spec : TeacherSpec
+        The facts.
+    module : nn.Module
+        The network with its weights.
+    device : torch.device
+        Where it runs.
+
+    Attributes
+    ----------
+    dim : int
+        Length of its feature vector, measured by a dry forward pass.
+    """
+
+    def __init__(self, spec: TeacherSpec, module: nn.Module, device: torch.device):
+        self.spec = spec
+        self.device = device
+        self.module = module.eval().requires_grad_(False).to(device)
+        self.dim = self._measured_dim()
+
+    @torch.inference_mode()
+    def __call__(
+        self, images: Sequence[np.ndarray], dtype: torch.dtype = torch.float32
+    ) -> torch.Tensor:
+        """Return the features of decoded images.
+
+        Parameters
+        ----------
+        images : sequence of ndarray of shape (height, width, 3), dtype=uint8
+            RGB pixels; sizes may differ.
+        dtype : torch.dtype, default=torch.float32
+            Autocast dtype; float32 turns autocast off.
+
+        Returns
+        -------
+        features : Tensor of shape (n_images, dim), dtype=float32
+            On the teacher's device.
+        """
+        batch = preprocess(images, self.spec, self.device)
+        with torch.autocast(
+            self.device.type, dtype=dtype, enabled=dtype != torch.float32
+        ):
+            return pooled_features(self.module, batch, self.spec).float()
+
+    def _measured_dim(self) -> int:
+        """Return the length of a black image's feature, checked against the spec."""
+        spec = self.spec
+        black = np.zeros((*spec.input_size, 3), dtype=np.uint8)
+        try:
+            features = self([black])
+        except TeacherOutputError:
+            raise
+        except Exception as error:
+            raise TeacherOutputError(
+                f"Teacher {spec.name!r} cannot process a {spec.input_size} image: "
+                f"{type(error).__name__}: {error}. Check size= and architecture_kwargs."
+            ) from error
+        n_rows, dim = features.shape
+        if n_rows != 1 or (spec.dim is not None and dim != spec.dim):
+            raise TeacherOutputError(
+                f"Teacher {spec.name!r} returns features of shape ({n_rows}, {dim}) "
+                f"for one image; its spec promises (1, {spec.dim}). Set dim={dim}, or "
+                f"another pooling than {spec.pooling!r}."
+            )
+        if not torch.isfinite(features).all():
+            raise TeacherOutputError(
+                f"Teacher {spec.name!r} returns non-finite values for a black image. "
+                "Check its weights."
+            )
+        return dim

@@ -1,0 +1,90 @@
+"""From a checkpoint file to the weights of a network: safely read, strictly loaded."""
+
+import pickle
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from skshazam.exceptions import CheckpointMismatchError, TeacherLoadingError
+from skshazam.teachers._checkpoints import to_timm_layout
+from skshazam.teachers._spec import TeacherSpec
+
+__all__ = ["load_weights", "read_state"]
+
+
+def read_state(path: Path, spec: TeacherSpec) -> dict[str, torch.Tensor]:
+    """Return the state dict in a checkpoint; no code in it is ever run."""
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise TeacherLoadingError(
+            f"Teacher {spec.name!r}: {str(path)!r} is no plain state dict, and loading "
+            "it could run code. Save module.state_dict() as .safetensors instead."
+        ) from error
+    except Exception as error:  # damaged files raise nearly anything
+        raise TeacherLoadingError(
+            f"Teacher {spec.name!r}: {str(path)!r} is no readable checkpoint: {error}. "
+            "Fetch or copy it again."
+        ) from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor)
+        for key, value in state.items()
+    ):
+        raise TeacherLoadingError(
+            f"Teacher {spec.name!r}: {str(path)!r} holds {type(state).__name__}, not a "
+            "state dict of tensors. Save module.state_dict() alone."
+        )
+    return state
+
+
+def load_weights(module: nn.Module, path: Path, spec: TeacherSpec) -> None:
+    """Load a checkpoint strictly, but for the classifier that no feature needs."""
+    state = read_state(path, spec)
+    expected = module.state_dict()
+    if spec.architecture is not None:
+        state = to_timm_layout(state)
+        classifier = module.pretrained_cfg.get("classifier") or ()
+        prefixes = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+        state = {
+            key: value
+            for key, value in state.items()
+            if key in expected or not key.startswith(tuple(f"{p}." for p in prefixes))
+        }
+    problems = [
+        *_first_keys("missing from the file", expected.keys() - state.keys()),
+        *_first_keys("unknown to the architecture", state.keys() - expected.keys()),
+        *_first_keys(
+            "of another shape",
+            {
+                f"{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
+                for key, value in expected.items()
+                if key in state and state[key].shape != value.shape
+            },
+        ),
+    ]
+    if problems:
+        raise CheckpointMismatchError(
+            f"The weights {str(path)!r} do not fit teacher {spec.name!r} "
+            f"({spec.architecture or spec.build}): {'; '.join(problems)}. Check "
+            "architecture, architecture_kwargs and the file."
+        )
+    module.load_state_dict(state)
+
+
+def _first_keys(problem: str, keys) -> list[str]:
+    """Return one phrase that counts the keys and names the first three, or none."""
+    if not keys:
+        return []
+    first = sorted(keys)[:3]
+    return [
+        f"{len(keys)} key{'s' * (len(keys) > 1)} {problem}: {', '.join(first)}"
+        + ", ..." * (len(keys) > 3)
+    ]
