@@ -5,7 +5,7 @@ from types import ModuleType
 
 from skshazam.exceptions import MissingDependencyError
 
-_EXTRA_OF = {"matplotlib": "plot"}
+_EXTRA_OF = {"distributed": "dask", "h5py": "hdf5", "matplotlib": "plot"}
 
 
 def require(module: str, *, needed_by: str) -> ModuleType:

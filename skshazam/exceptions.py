@@ -41,6 +41,24 @@ class ImageCollectionError(SkshazamError, ValueError):
 class ImageReadError(SkshazamError, OSError, ValueError):
     """One image cannot be turned into pixels; the message names it."""
 
+    def at(self, index: int, n_images: int) -> "ImageReadError":
+        """Return the same error, caused by this one, with the image's position.
+
+        Parameters
+        ----------
+        index : int
+            Position in the collection.
+        n_images : int
+            Length of the collection.
+
+        Returns
+        -------
+        error : ImageReadError
+        """
+        named = ImageReadError(f"Image {index} of {n_images}: {self}")
+        named.__cause__ = self
+        return named
+
 
 class TeacherSpecError(SkshazamError, ValueError):
     """A field of a ``TeacherSpec`` holds a value that no teacher can have."""

@@ -16,9 +16,15 @@ import pytest
 import torch
 
 from skshazam.datasets import make_teacher_features
-from skshazam.teachers import _loading, unload_teachers
+from skshazam.teachers import _hub, _loading, unload_teachers
+from tests.fake_hub import FakeHub
 
 torch.set_num_threads(1)
+
+
+_connect = socket.socket.connect
+_connect_ex = socket.socket.connect_ex
+_getaddrinfo = socket.getaddrinfo
 
 
 class NetworkForbiddenError(RuntimeError):
@@ -33,6 +39,54 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket.socket, "connect_ex", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture
+def loopback(no_network, monkeypatch):
+    """Let a test connect to this machine, and to no other."""
+
+    def check(host):
+        if host not in ("127.0.0.1", "::1", "localhost"):
+            raise NetworkForbiddenError(f"this test connects to loopback, not {host!r}")
+
+    def only_here(method):
+        def call(self, address):
+            check(address[0])
+            return method(self, address)
+
+        return call
+
+    def getaddrinfo(host, *args, **kwargs):
+        check(host)
+        return _getaddrinfo(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket.socket, "connect", only_here(_connect))
+    monkeypatch.setattr(socket.socket, "connect_ex", only_here(_connect_ex))
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+@pytest.fixture
+def fake_hub(loopback, monkeypatch, tmp_path):
+    """A Hub on loopback that the Hub's client talks to, with an empty cache."""
+    from huggingface_hub import close_session, constants
+
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "*")
+    with FakeHub() as hub:
+        template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        # The client reads these when it is asked, its environment only when imported.
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        # Or the client asks, now and then, for a list of names of its callers.
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
+        monkeypatch.setattr(_hub, "_PAUSE", 0)
+        close_session()
+        yield hub
+        close_session()
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
-"""Decode once, run every teacher, collect rows.
+"""Decode once, run every teacher, collect rows in memory.
 
 One pass over the images whatever the number of teachers; memory holds a few batches of
-pixels and the feature matrix.
+pixels and the feature matrix. ``_stored`` does the same into a store.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from skshazam._blocks import TeacherBlocks, TeacherFeatures
-from skshazam._device import resolve_precision
-from skshazam.exceptions import ImageReadError, TeacherOutputError
+from skshazam.exceptions import ImageReadError
+from skshazam.features._forward import ForwardPass, Work
+from skshazam.features._progress import progress_bar
 from skshazam.images import ImageStream
 from skshazam.teachers import Teacher
 
@@ -41,6 +41,7 @@ def extract_features(
     teachers: Mapping[str, Teacher],
     *,
     precision: str = "auto",
+    preprocessing: str = "fast",
     batch_size: int = 64,
     n_threads: int = 1,
     on_error: str = "raise",
@@ -56,8 +57,11 @@ def extract_features(
         Loaded teachers by the names of their blocks, in column order.
     precision : {"auto", "float32", "float16", "bfloat16"}, default="auto"
         Autocast dtype; "auto" is each teacher's own on a GPU and float32 elsewhere.
+    preprocessing : {"fast", "pil"}, default="fast"
+        Who resizes: the device in batches, or Pillow image by image.
     batch_size : int, default=64
-        Images a forward pass. More needs more memory and changes nothing else.
+        Images a forward pass. More needs more memory and changes nothing else; it is
+        halved for a teacher that runs out of GPU memory.
     n_threads : int, default=1
         Threads that decode images.
     on_error : {"raise", "nan"}, default="raise"
@@ -75,6 +79,12 @@ def extract_features(
         An image is unreadable and `on_error` is "raise"; the message names it.
     TeacherOutputError
         A teacher computed a value that is not finite.
+    TeacherMemoryError
+        A teacher does not fit into the device's memory with one image a batch.
+
+    See Also
+    --------
+    extract_to_store : Keep the features on disk, and compute only what is missing.
     """
     blocks = TeacherBlocks(
         tuple(teachers), tuple(teacher.dim for teacher in teachers.values())
@@ -82,16 +92,17 @@ def extract_features(
     features = np.full((len(images), blocks.n_features), np.nan, dtype=np.float32)
     errors: dict[int, ImageReadError] = {}
     stream = ImageStream(images, n_threads=n_threads, n_ahead=2 * batch_size)
-    rows = enumerate(
-        tqdm(stream, desc="images", unit="image", disable=not progress, leave=False)
+    readable = _readable(enumerate(stream), errors, on_error)
+    forward = ForwardPass(
+        teachers.__getitem__, precision=precision, preprocessing=preprocessing
     )
-    while batch := list(islice(_readable(rows, errors, on_error), batch_size)):
-        positions = [position for position, _ in batch]
-        pixels = [image for _, image in batch]
-        for (name, teacher), columns in zip(
-            teachers.items(), blocks.slices, strict=True
+    with progress_bar(len(images), progress) as bar:
+        for work, values in forward.run(
+            _batches(readable, batch_size, tuple(teachers))
         ):
-            features[positions, columns] = _run(name, teacher, pixels, precision)
+            for name, columns in zip(teachers, blocks.slices, strict=True):
+                features[work.positions, columns] = values[name]
+            bar.update(len(work.positions))
     return Extraction(TeacherFeatures(features, blocks), errors)
 
 
@@ -106,15 +117,12 @@ def _readable(rows: Iterator, errors: dict, on_error: str) -> Iterator:
             errors[position] = image
 
 
-def _run(
-    name: str, teacher: Teacher, pixels: list[np.ndarray], precision: str
-) -> np.ndarray:
-    """Return the features of one batch, shape (n, dim)."""
-    dtype = resolve_precision(precision, teacher.spec.dtype, teacher.device)
-    features = teacher(pixels, dtype).cpu().numpy()
-    if not np.isfinite(features).all():
-        raise TeacherOutputError(
-            f"Teacher {name!r} computed values that are not finite, in {dtype}. Pass "
-            "precision='float32'; if that is what it ran in, check its weights."
+def _batches(readable: Iterator, batch_size: int, names: tuple[str, ...]) -> Iterator:
+    """Yield batches of images that every teacher has to see."""
+    while batch := list(islice(readable, batch_size)):
+        everything = list(range(len(batch)))
+        yield Work(
+            [position for position, _ in batch],
+            [image for _, image in batch],
+            dict.fromkeys(names, everything),
         )
-    return features

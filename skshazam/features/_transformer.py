@@ -1,5 +1,6 @@
 """TeacherFeatureTransformer: images in, one feature matrix out."""
 
+import os
 from numbers import Integral
 from typing import ClassVar
 
@@ -14,8 +15,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from skshazam._blocks import TeacherBlocks
 from skshazam.features._extraction import extract_features
+from skshazam.features._options import ExtractionOptions
+from skshazam.features._readback import stored_features
+from skshazam.features._store import FeatureStore
+from skshazam.features._stored import fingerprints_of
 from skshazam.images import check_files_exist, check_image_collection
 from skshazam.teachers import load_teacher, resolve_teachers
+from skshazam.teachers._preprocessing import PREPROCESSINGS
 
 __all__ = ["TeacherFeatureTransformer"]
 
@@ -39,16 +45,27 @@ default=("uni", "phikon-v2", "virchow", "gigapath")
     weights : dict of str to path-like, default=None
         Local checkpoint file or folder for some of the names; nothing is downloaded
         for these.
-    store : None, default=None
-        Reserved for a store of features on disk, which this version does not have;
-        only None is accepted.
+    store : path-like or FeatureStore, default=None
+        Folder in which features are kept by teacher and image content: an image is
+        computed once, whoever asks and in whatever order, and nothing is loaded if all
+        is there. A path means float16, which rounds features to three digits;
+        ``FeatureStore(path, dtype="float32")`` does not. None computes everything anew.
     device : str or torch.device, default="auto"
         Where teachers run; "auto" is a GPU if there is one.
     precision : {"auto", "float32", "float16", "bfloat16"}, default="auto"
         Autocast dtype. "auto" is each teacher's own on a GPU and float32 elsewhere.
+    preprocessing : {"fast", "pil"}, default="fast"
+        Who resizes and crops. "fast" does so on the device in batches; "pil" does it
+        with Pillow image by image, as the model cards do, and slower. Of square tiles
+        that are made smaller, the two differ by at most one grey level.
+    channels_last : bool, default=False
+        Keep the channels innermost in memory; pays for convolutional teachers.
+    compile : bool, default=False
+        Let :func:`torch.compile` translate the teachers; pays for long runs on a GPU.
     batch_size : int, default=64
-        Images a forward pass. More is faster on a GPU and needs more memory. Features
-        agree across batch sizes to about 1e-5 of their scale in float32.
+        Images a forward pass. More is faster on a GPU and needs more memory; it is
+        halved for a teacher that runs out of it. Features agree across batch sizes to
+        about 1e-5 of their scale in float32.
     n_jobs : int, default=None
         Threads that decode images; -1 is one per core. None is one, unless in a
         :obj:`joblib.parallel_backend` context.
@@ -56,7 +73,7 @@ default=("uni", "phikon-v2", "virchow", "gigapath")
         Whether an unreadable image ends the run, or becomes a row of NaN and an entry
         of ``errors_``.
     progress : bool, default=False
-        Show a progress bar while images are processed.
+        Show a progress bar with rate and remaining time.
 
     Attributes
     ----------
@@ -67,9 +84,9 @@ default=("uni", "phikon-v2", "virchow", "gigapath")
     teacher_blocks_ : TeacherBlocks
         Names and widths of the blocks of columns.
     n_images_computed_ : int
-        Images that the last ``transform`` ran through the teachers.
+        Images that the last ``transform`` ran through at least one teacher.
     n_images_cached_ : int
-        Images that the last ``transform`` found in the store: 0 in this version.
+        Images that the last ``transform`` found in the store.
     errors_ : dict of int to ImageReadError
         Unreadable images of the last ``transform``, by position.
 
@@ -106,9 +123,12 @@ default=("uni", "phikon-v2", "virchow", "gigapath")
     _parameter_constraints: ClassVar[dict] = {
         "teachers": "no_validation",
         "weights": [dict, None],
-        "store": [None],
+        "store": [str, os.PathLike, FeatureStore, None],
         "device": "no_validation",
         "precision": [StrOptions({"auto", "float32", "float16", "bfloat16"})],
+        "preprocessing": [StrOptions(set(PREPROCESSINGS))],
+        "channels_last": ["boolean"],
+        "compile": ["boolean"],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "n_jobs": [Integral, None],
         "on_error": [StrOptions({"raise", "nan"})],
@@ -123,6 +143,9 @@ default=("uni", "phikon-v2", "virchow", "gigapath")
         store=None,
         device="auto",
         precision="auto",
+        preprocessing="fast",
+        channels_last=False,
+        compile=False,
         batch_size=64,
         n_jobs=None,
         on_error="raise",
@@ -133,6 +156,9 @@ default=("uni", "phikon-v2", "virchow", "gigapath")
         self.store = store
         self.device = device
         self.precision = precision
+        self.preprocessing = preprocessing
+        self.channels_last = channels_last
+        self.compile = compile
         self.batch_size = batch_size
         self.n_jobs = n_jobs
         self.on_error = on_error
@@ -162,9 +188,7 @@ default=("uni", "phikon-v2", "virchow", "gigapath")
         )
         check_image_collection(X)
         self.teachers_ = resolve_teachers(self.teachers, self.weights)
-        self.teacher_dims_ = tuple(
-            spec.dim or load_teacher(spec, self.device).dim for spec in self.teachers_
-        )
+        self.teacher_dims_ = tuple(map(self._dim, self.teachers_))
         self.teacher_blocks_ = TeacherBlocks(
             tuple(spec.name for spec in self.teachers_), self.teacher_dims_
         )
@@ -196,13 +220,13 @@ default=("uni", "phikon-v2", "virchow", "gigapath")
         images = check_image_collection(X)
         if self.on_error == "raise":
             check_files_exist(images)
-        teachers = {
-            spec.name: load_teacher(spec, self.device) for spec in self.teachers_
-        }
+        if self.store is not None:
+            return self._transform_with_store(images)
         extraction = extract_features(
             images,
-            teachers,
+            {spec.name: self._load(spec) for spec in self.teachers_},
             precision=self.precision,
+            preprocessing=self.preprocessing,
             batch_size=self.batch_size,
             n_threads=effective_n_jobs(self.n_jobs),
             on_error=self.on_error,
@@ -212,6 +236,42 @@ default=("uni", "phikon-v2", "virchow", "gigapath")
         self.n_images_computed_ = len(images) - len(extraction.errors)
         self.n_images_cached_ = 0
         return extraction.features
+
+    def _transform_with_store(self, images):
+        """Return features from the store, after adding what it lacks."""
+        options = self._options()
+        features, extraction = stored_features(
+            images, self.teachers_, FeatureStore.of(self.store), options, self.progress
+        )
+        self.errors_ = extraction.errors
+        self.n_images_computed_ = extraction.n_computed
+        self.n_images_cached_ = extraction.n_found
+        return features
+
+    def _options(self):
+        return ExtractionOptions(
+            device=self.device,
+            precision=self.precision,
+            preprocessing=self.preprocessing,
+            channels_last=self.channels_last,
+            compile=self.compile,
+            batch_size=self.batch_size,
+            n_threads=effective_n_jobs(self.n_jobs),
+            on_error=self.on_error,
+        )
+
+    def _load(self, spec):
+        return load_teacher(
+            spec, self.device, channels_last=self.channels_last, compile=self.compile
+        )
+
+    def _dim(self, spec):
+        """Return the length of a teacher's vector, loading it only if nobody knows."""
+        if spec.dim is None and self.store is not None:
+            fingerprint = fingerprints_of([spec], self._options())[spec.name]
+            known = FeatureStore.of(self.store).rows(fingerprint).width
+            return known or self._load(spec).dim
+        return spec.dim or self._load(spec).dim
 
     def get_feature_names_out(self, input_features=None):
         """Return the column names ``<teacher>__<i>``.

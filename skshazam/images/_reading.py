@@ -7,26 +7,34 @@ Also says what counts as a collection of images. Order and parallelism live in
 import io
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from skshazam.exceptions import ImageCollectionError, ImageReadError
 
 __all__ = [
     "check_files_exist",
     "check_image_collection",
+    "decode_image",
     "describe_image",
+    "read_encoded",
     "read_image",
 ]
+
+# Nothing that Pillow accepts as an image is larger: it refuses 179 million pixels.
+MAX_FILE_SIZE = 2**30
 
 # Pillow modes that convert("RGB") maps without losing grey levels.
 _EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 _loading = threading.Lock()
 _ENCODED = bytes | bytearray | memoryview
 _SOURCES = _ENCODED | Image.Image | str | os.PathLike | np.ndarray
+_REMEDY = (
+    "Re-export the tile as 8-bit RGB PNG or JPEG; on_error='nan' goes on without it."
+)
 _ACCEPTED = (
     "a path, encoded bytes, a uint8 array of shape (height, width, 3) or a PIL image"
 )
@@ -66,33 +74,104 @@ def read_image(source) -> np.ndarray:
         raise ImageReadError(
             f"Cannot read {describe_image(source)}: expected {_ACCEPTED}."
         )
+    if isinstance(source, Image.Image):
+        return _pixels_of(lambda: _opened(source), source)
+    return decode_image(read_encoded(source), source)
+
+
+def read_encoded(source) -> bytes:
+    """Return the content of an image file.
+
+    Parameters
+    ----------
+    source : str, path-like or bytes-like
+        A file; bytes are returned as they are.
+
+    Returns
+    -------
+    data : bytes-like
+
+    Raises
+    ------
+    ImageReadError
+        There is no such file, it cannot be read, or it is larger than 1 GiB.
+    """
+    if isinstance(source, _ENCODED):
+        return source
+    path = Path(source)
     try:
-        return _check_pixels(_decoded(source), source)
-    except ImageReadError:
-        raise
+        size = path.stat().st_size
+        if size > MAX_FILE_SIZE:
+            raise ImageReadError(
+                f"Cannot read {describe_image(source)}: {size / 2**30:.1f} GiB; "
+                "expected a tile of at most 1 GiB. Cut a slide into tiles first."
+            )
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise ImageReadError(
             f"No file at {describe_image(source)} (working directory "
             f"{str(Path.cwd())!r}). Pass an existing path."
         ) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError) as error:
+        if isinstance(error, ImageReadError):
+            raise
         raise ImageReadError(
-            f"Cannot decode {describe_image(source)}: {error}. Re-export the tile as "
-            "8-bit RGB PNG or JPEG, or pass on_error='nan' to go on without it."
+            f"Cannot read {describe_image(source)}: {error}. Pass a readable file, or "
+            "on_error='nan' to go on without it."
         ) from error
 
 
-def _decoded(source) -> np.ndarray:
-    """Return the RGB pixels of a path, encoded bytes or a PIL image."""
-    if isinstance(source, Image.Image):
-        # An opened image reads its file when first asked, which two threads must not
-        # do at once if it is in the collection twice.
-        with _loading:
-            source.load()
-        return _rgb(source, source)
-    file = io.BytesIO(source) if isinstance(source, _ENCODED) else Path(source)
-    with Image.open(file) as image:
-        return _rgb(image, source)
+def decode_image(data: bytes, source) -> np.ndarray:
+    """Decode the content of an image file.
+
+    Parameters
+    ----------
+    data : bytes-like
+        From :func:`read_encoded`.
+    source : object
+        Where it is from; error messages name it.
+
+    Returns
+    -------
+    pixels : ndarray of shape (height, width, 3), dtype=uint8
+
+    Raises
+    ------
+    ImageReadError
+        As :func:`read_image`.
+    """
+
+    def decoded():
+        with Image.open(io.BytesIO(data)) as image:
+            return _rgb(image, source)
+
+    return _pixels_of(decoded, source)
+
+
+def _pixels_of(decode: Callable[[], np.ndarray], source) -> np.ndarray:
+    """Return what ``decode`` gives; whatever Pillow raises becomes our error."""
+    try:
+        return _check_pixels(decode(), source)
+    except ImageReadError:
+        raise
+    except UnidentifiedImageError as error:  # its text shows our buffer's address
+        raise ImageReadError(
+            f"Cannot decode {describe_image(source)}: Pillow knows no image format "
+            f"that begins like this. {_REMEDY}"
+        ) from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageReadError(
+            f"Cannot decode {describe_image(source)}: {error}. {_REMEDY}"
+        ) from error
+
+
+def _opened(image: Image.Image) -> np.ndarray:
+    """Return the RGB pixels of an image that the user opened."""
+    # It reads its file when first asked, which two threads must not do at once if it
+    # is in the collection twice.
+    with _loading:
+        image.load()
+    return _rgb(image, image)
 
 
 def _rgb(image: Image.Image, source) -> np.ndarray:

@@ -1,5 +1,10 @@
 """What a teacher is, and how to get one."""
 
+from skshazam.teachers._availability import (
+    TeacherAvailability,
+    check_availabilities,
+    check_availability,
+)
 from skshazam.teachers._loading import load_teacher, unload_teachers
 from skshazam.teachers._registry import (
     get_teacher,
@@ -13,7 +18,10 @@ from skshazam.teachers._teacher import Teacher
 
 __all__ = [
     "Teacher",
+    "TeacherAvailability",
     "TeacherSpec",
+    "check_availabilities",
+    "check_availability",
     "get_teacher",
     "list_teachers",
     "load_teacher",

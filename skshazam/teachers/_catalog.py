@@ -1,83 +1,87 @@
-"""The table of published teachers: one row each, facts and their sources, no code."""
+"""The table of all teachers by name: the published ones, controls, and descriptors."""
 
-from dataclasses import replace
-
+from skshazam.teachers._architectures import ResNet50Layer3
+from skshazam.teachers._catalog_dinov2 import (
+    GENBIO_PATHFM,
+    GIGAPATH,
+    GIGAPATH_FLASH,
+    GPFM,
+    H0_MINI,
+    H0_MINI_CLS_MEAN,
+    H_OPTIMUS_0,
+    H_OPTIMUS_1,
+    HIBOU_B,
+    HIBOU_L,
+    KAIKO_VITL14,
+    MIDNIGHT,
+    MIDNIGHT_CLS,
+    OPENMIDNIGHT,
+    OPENPATH,
+    PATHORCHESTRA,
+    PHIKON_V2,
+    PROST40M,
+    UNI,
+    UNI2_H,
+    VIRCHOW,
+    VIRCHOW2,
+    VIRCHOW2_CLS,
+    VIRCHOW_CLS,
+)
+from skshazam.teachers._catalog_earlier import (
+    CTRANSPATH,
+    HIPT,
+    KAIKO_VITS,
+    LUNIT_VITS8,
+    LUNIT_VITS16,
+    PHIKON,
+    RETCCL,
+    SP22M,
+)
+from skshazam.teachers._catalog_language import (
+    CONCH,
+    CONCH_V15,
+    KEEP,
+    MSTAR,
+    MUSK,
+    PLIP,
+)
 from skshazam.teachers._handcrafted import HANDCRAFTED
 from skshazam.teachers._spec import TeacherSpec
 
 __all__ = ["CATALOG"]
 
-_SWIGLU = {"mlp_layer": "timm.layers.SwiGLUPacked", "act_layer": "torch.nn.SiLU"}
-
-_UNI = TeacherSpec(
-    "uni",
-    architecture="vit_large_patch16_224",
-    architecture_kwargs={"init_values": 1e-5, "dynamic_img_size": True},
-    weights="hf-hub:MahmoodLab/UNI/pytorch_model.bin",
-    dim=1024,
-    interpolation="bilinear",
-    dtype="float16",
-    licence="CC-BY-NC-ND-4.0",
-    gated=True,
-    source="https://huggingface.co/MahmoodLab/UNI",
+# Networks trained on everyday photographs: what pathology teachers have to beat.
+_CONTROLS = (
+    TeacherSpec(
+        "dinov2-vitl14",
+        architecture="vit_large_patch14_dinov2",
+        architecture_kwargs={"img_size": 518, "dynamic_img_size": True},
+        weights="hf-hub:timm/vit_large_patch14_dinov2.lvd142m/model.safetensors",
+        dim=1024,
+        licence="Apache-2.0",
+        source="https://huggingface.co/timm/vit_large_patch14_dinov2.lvd142m",
+    ),
+    TeacherSpec(
+        "resnet50",
+        architecture="resnet50",
+        weights="hf-hub:timm/resnet50.tv_in1k/model.safetensors",
+        dim=2048,
+        interpolation="bilinear",
+        licence="BSD-3-Clause",
+        source="https://huggingface.co/timm/resnet50.tv_in1k",
+    ),
+    TeacherSpec(
+        "resnet50-layer3",
+        build=ResNet50Layer3,
+        weights="hf-hub:timm/resnet50.tv_in1k/model.safetensors",
+        dim=1024,
+        interpolation="bilinear",
+        licence="BSD-3-Clause",
+        source="https://huggingface.co/timm/resnet50.tv_in1k",
+    ),
 )
 
-_PHIKON_V2 = TeacherSpec(
-    "phikon-v2",
-    # The checkpoint is in transformers' Dinov2 layout: LayerScale, patch 16.
-    architecture="vit_large_patch16_224",
-    architecture_kwargs={"init_values": 1.0},
-    weights="hf-hub:owkin/phikon-v2/model.safetensors",
-    dim=1024,
-    licence="Owkin non-commercial",
-    source="https://huggingface.co/owkin/phikon-v2",
-)
-
-_VIRCHOW = TeacherSpec(
-    "virchow",
-    architecture="vit_huge_patch14_224",
-    architecture_kwargs={
-        "init_values": 1e-5,
-        "mlp_ratio": 5.3375,
-        "global_pool": "",
-        "dynamic_img_size": True,
-        **_SWIGLU,
-    },
-    weights="hf-hub:paige-ai/Virchow/pytorch_model.bin",
-    dim=2560,
-    pooling="cls+mean",
-    dtype="float16",
-    licence="Apache-2.0",
-    gated=True,
-    source="https://huggingface.co/paige-ai/Virchow",
-)
-
-# The vector that the paper's released code used: the class token alone.
-_VIRCHOW_CLS = replace(_VIRCHOW, name="virchow-cls", dim=1280, pooling="cls")
-
-_GIGAPATH = TeacherSpec(
-    "gigapath",
-    # The architecture's name says patch 14; the published weights are of patch 16.
-    architecture="vit_giant_patch14_dinov2",
-    architecture_kwargs={
-        "img_size": 224,
-        "patch_size": 16,
-        "embed_dim": 1536,
-        "depth": 40,
-        "num_heads": 24,
-        "mlp_ratio": 5.33334,
-        "dynamic_img_size": True,
-    },
-    weights="hf-hub:prov-gigapath/prov-gigapath/pytorch_model.bin",
-    dim=1536,
-    resize=256,
-    dtype="float16",
-    licence="Apache-2.0",
-    gated=True,
-    source="https://huggingface.co/prov-gigapath/prov-gigapath",
-)
-
-_HANDCRAFTED_SPECS = tuple(
+_DESCRIPTORS = tuple(
     TeacherSpec(
         name,
         build=descriptor,
@@ -91,14 +95,49 @@ _HANDCRAFTED_SPECS = tuple(
     for name, descriptor in HANDCRAFTED.items()
 )
 
+# The paper's four first; where one encoder has two rows, its card's vector first.
 CATALOG: dict[str, TeacherSpec] = {
     spec.name: spec
     for spec in (
-        _UNI,
-        _PHIKON_V2,
-        _VIRCHOW,
-        _VIRCHOW_CLS,
-        _GIGAPATH,
-        *_HANDCRAFTED_SPECS,
+        UNI,
+        PHIKON_V2,
+        VIRCHOW,
+        VIRCHOW_CLS,
+        GIGAPATH,
+        UNI2_H,
+        VIRCHOW2,
+        VIRCHOW2_CLS,
+        H_OPTIMUS_0,
+        H_OPTIMUS_1,
+        H0_MINI,
+        H0_MINI_CLS_MEAN,
+        PHIKON,
+        GPFM,
+        MIDNIGHT,
+        MIDNIGHT_CLS,
+        HIBOU_B,
+        HIBOU_L,
+        CONCH,
+        CONCH_V15,
+        CTRANSPATH,
+        MUSK,
+        OPENMIDNIGHT,
+        KEEP,
+        MSTAR,
+        PATHORCHESTRA,
+        *KAIKO_VITS,
+        KAIKO_VITL14,
+        LUNIT_VITS8,
+        LUNIT_VITS16,
+        PROST40M,
+        OPENPATH,
+        SP22M,
+        RETCCL,
+        HIPT,
+        GIGAPATH_FLASH,
+        GENBIO_PATHFM,
+        PLIP,
+        *_CONTROLS,
+        *_DESCRIPTORS,
     )
 }

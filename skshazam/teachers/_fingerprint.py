@@ -1,7 +1,8 @@
 """Digests of plain facts, of files, and of the callables that build a network.
 
 Equal digests must mean equal vectors. The reverse may fail: code is compared by its
-bytecode, so that another Python version may see other digests for the same ``build=``.
+bytecode, so that another Python version may see other digests for the same ``build=``,
+unless it declares a versioned identity of its own.
 """
 
 import functools
@@ -50,7 +51,8 @@ def digest_of(value, *, follow_paths: bool = False) -> str:
         classes, ``functools.partial``, bound methods and callable objects. Of the
         latter the bytecode counts, and that of the functions and classes they use
         unless a library holds these; so do defaults, bound arguments, captured values,
-        the globals they read, and tensors.
+        the globals they read, and tensors. A function or class that declares a text
+        ``__fingerprint__``, its own and not inherited, counts by that text alone.
     follow_paths : bool, default=False
         A string or path that names an existing file counts by the file's content.
 
@@ -169,6 +171,9 @@ class _Description:
 
     def _of_code(self, value):
         """Return a function or a class: by name in a library, else by its content."""
+        declared = getattr(value, "__dict__", {}).get("__fingerprint__")
+        if isinstance(declared, str):
+            return {"declared": declared}
         if _in_library(value) or isinstance(value, types.BuiltinFunctionType):
             return {"name": _name(value)}
         if (version := _installed_version(value)) is not None:

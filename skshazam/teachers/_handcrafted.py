@@ -78,8 +78,7 @@ class StainDescriptor(_Descriptor):
     Columns 0 to 23: for each stain in turn, the mean, standard deviation, skewness
     :math:`m_3 / m_2^{3/2}` and quantiles 0.05, 0.25, 0.5, 0.75, 0.95 (linear) of c.
     Columns 24 to 26: Pearson's correlations haematoxylin-eosin, haematoxylin-residual
-    and eosin-residual. Skewness and correlations of a stain with a standard deviation
-    of at most 1e-6 are 0.
+    and eosin-residual. Skewness and they are 0 where the deviation is at most 1e-6.
 
     References
     ----------
@@ -94,6 +93,7 @@ class StainDescriptor(_Descriptor):
     torch.Size([2, 27])
     """
 
+    __fingerprint__ = "skshazam.stain/1"
     dim = 27
 
     def __init__(self):
@@ -102,8 +102,7 @@ class StainDescriptor(_Descriptor):
         self.register_buffer("unmix", torch.tensor(unmix).float(), persistent=False)
 
     def _describe(self, images):
-        density = images.flatten(2).clamp_min(DARKEST).log()
-        stains = (self.unmix @ density).clamp_min(0)
+        stains = (self.unmix @ images.flatten(2).clamp_min(DARKEST).log()).clamp_min(0)
         mean = stains.mean(-1, keepdim=True)
         centred = stains - mean
         std = centred.square().mean(-1, keepdim=True).sqrt()
@@ -170,6 +169,7 @@ class TextureDescriptor(_Descriptor):
     torch.Size([2, 38])
     """
 
+    __fingerprint__ = "skshazam.texture/1"
     dim = 38
 
     def __init__(self):
@@ -305,12 +305,12 @@ class FrequencyDescriptor(_Descriptor):
     torch.Size([2, 23])
     """
 
+    __fingerprint__ = "skshazam.frequency/1"
     dim = 23
 
     def __init__(self):
         super().__init__()
-        taps = torch.tensor(_gabor_taps(), dtype=torch.float32)
-        self.register_buffer("taps", taps, persistent=False)
+        self.register_buffer("taps", torch.tensor(_gabor_taps()).float(), False)
 
     def _describe(self, images):
         grey = _grey(images)

@@ -5,9 +5,11 @@ and cross-validation folds share it. Nothing here is ever pickled.
 """
 
 import copy
+import functools
 import importlib
 import logging
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -16,12 +18,19 @@ from torch import nn
 from skshazam._device import resolve_device
 from skshazam._randomness import private_randomness
 from skshazam.exceptions import (
+    MissingDependencyError,
     SkshazamError,
     TeacherLoadingError,
     TeacherOutputError,
     TeacherSpecError,
 )
-from skshazam.teachers._hub import HUB_PREFIX, fetch_from_hub, local_file_hint
+from skshazam.teachers._hub import (
+    HUB_PREFIX,
+    HubFile,
+    fetch_from_hub,
+    weights_address,
+)
+from skshazam.teachers._pretrained import TimmSource, fetch_timm_source
 from skshazam.teachers._spec import TeacherSpec, find_weights_file
 from skshazam.teachers._teacher import Teacher
 from skshazam.teachers._weights import load_weights
@@ -30,11 +39,17 @@ __all__ = ["load_teacher", "unload_teachers"]
 
 logger = logging.getLogger("skshazam")
 
-_loaded: dict[tuple[str, str], Teacher] = {}
+_loaded: dict[tuple[str, str, bool, bool], Teacher] = {}
 _loading = threading.RLock()
 
 
-def load_teacher(spec: TeacherSpec, device="auto") -> Teacher:
+def load_teacher(
+    spec: TeacherSpec,
+    device="auto",
+    *,
+    channels_last: bool = False,
+    compile: bool = False,
+) -> Teacher:
     """Return a teacher ready to run, loaded at most once per process and device.
 
     Parameters
@@ -43,6 +58,10 @@ def load_teacher(spec: TeacherSpec, device="auto") -> Teacher:
         Which teacher.
     device : str or torch.device, default="auto"
         Where it runs; "auto" is a GPU if there is one.
+    channels_last : bool, default=False
+        Keep the channels innermost in memory.
+    compile : bool, default=False
+        Let :func:`torch.compile` translate the network at its first batch.
 
     Returns
     -------
@@ -52,21 +71,33 @@ def load_teacher(spec: TeacherSpec, device="auto") -> Teacher:
     ------
     TeacherSpecError
         timm does not know the architecture, or it refuses the arguments.
+    MissingDependencyError
+        The spec requires a package or file that skshazam does not bring.
     TeacherLoadingError
         The weights cannot be found, reached or read.
     GatedTeacherError
         The Hub asks to accept the licence first.
+    OfflineTeacherError
+        The weights are not in the Hub's cache, and the Hub cannot be asked.
     CheckpointMismatchError
         The weights do not fit the architecture.
     TeacherOutputError
         The output is not what the spec promises.
     """
     resolved = resolve_device(device)
-    key = (spec.fingerprint(), str(resolved))
+    key = (spec.fingerprint(), str(resolved), channels_last, compile)
     with _loading:
         if key not in _loaded:
             logger.info("Loading teacher %s on %s", spec.name, resolved)
-            _loaded[key] = Teacher(spec, _build(spec), resolved)
+            module, commit = _build(spec)
+            _loaded[key] = Teacher(
+                spec,
+                module,
+                resolved,
+                commit=commit,
+                channels_last=channels_last,
+                compile=compile,
+            )
         return _loaded[key]
 
 
@@ -76,15 +107,52 @@ def unload_teachers() -> None:
         _loaded.clear()
 
 
-def _build(spec: TeacherSpec) -> nn.Module:
-    """Return the network of a spec with its weights in place."""
+def _build(spec: TeacherSpec) -> tuple[nn.Module, str | None]:
+    """Return the network of a spec, its weights in place, and their Hub commit."""
+    _check_requirements(spec)
+    # Files first: a network of a billion weights takes a while to build for nothing.
+    source = None if spec.build else _timm_source(spec)
+    found = None if spec.weights in (None, "random") else _weights_file(spec)
     # Fixed seed: whatever a network initialises at random must not change the vector
     # from one process to the next.
     with private_randomness(0, torch.device("cpu")):
-        module = _call_build(spec) if spec.build else _create_timm_model(spec)
-    if spec.weights not in (None, "random"):
-        load_weights(module, _weights_file(spec), spec)
-    return module
+        module = _call_build(spec) if spec.build else _create_timm_model(spec, source)
+    if found is None:
+        return module, source.weights.commit if source and source.weights else None
+    if isinstance(found, Path):
+        load_weights(module, found, spec)
+        return module, None
+    try:
+        load_weights(module, found.path, spec)
+    except TeacherLoadingError as error:
+        raise TeacherLoadingError(f"{error}{_fetch_again(found)}") from error
+    return module, found.commit
+
+
+def _fetch_again(found: HubFile | None) -> str:
+    """Return how to replace a damaged file of the Hub's cache, after a message."""
+    if found is None:
+        return ""
+    command = found.address.download_command(force=True)
+    return f"\nThe file is in the Hub's cache; to replace a damaged one: `{command}`."
+
+
+def _check_requirements(spec: TeacherSpec) -> None:
+    """Refuse a spec that still lacks what it says a user has to add."""
+    has_network = spec.build is not None or spec.architecture is not None
+    if spec.requires is None or (has_network and spec.weights is not None):
+        return
+    remedy = (
+        f"Pass it as weights={{{spec.name!r}: '/path/to/file'}}."
+        if has_network
+        else "Then write a function that returns its torch.nn.Module, and use "
+        f"dataclasses.replace(get_teacher({spec.name!r}), build=function, "
+        "requires=None)."
+    )
+    raise MissingDependencyError(
+        f"Teacher {spec.name!r} needs what skshazam does not bring: {spec.requires}. "
+        f"{remedy}"
+    )
 
 
 def _call_build(spec: TeacherSpec) -> nn.Module:
@@ -106,30 +174,37 @@ def _call_build(spec: TeacherSpec) -> nn.Module:
     return module
 
 
-def _create_timm_model(spec: TeacherSpec) -> nn.Module:
+def _timm_source(spec: TeacherSpec) -> TimmSource:
+    """Return the local files that timm builds a spec's network from."""
+    if not spec.architecture.startswith(HUB_PREFIX):
+        import timm
+
+        _check_architecture(spec, timm)
+    return fetch_timm_source(spec)
+
+
+def _create_timm_model(spec: TeacherSpec, source: TimmSource) -> nn.Module:
     """Return timm's model without its classifier."""
     import timm
 
     arguments = {
         key: _imported(value, spec) for key, value in spec.architecture_kwargs.items()
     }
-    architecture, pretrained = spec.architecture, spec.weights is None
-    if not architecture.startswith(HUB_PREFIX):
-        _check_architecture(spec, timm)
-    elif pretrained and spec.revision is not None:
-        architecture = f"{architecture}@{spec.revision}"
+    pretrained = spec.weights is None
+    if source.overlay:
+        arguments["pretrained_cfg_overlay"] = source.overlay
     try:
         return timm.create_model(
-            architecture, pretrained=pretrained, num_classes=0, **arguments
+            source.architecture, pretrained=pretrained, num_classes=0, **arguments
         )
     except Exception as error:
         if pretrained and not isinstance(error, TypeError | AssertionError | KeyError):
             raise TeacherLoadingError(
-                f"Teacher {spec.name!r}: timm cannot get the weights of "
-                f"{architecture!r}: {error} {local_file_hint(spec)}"
+                f"Teacher {spec.name!r}: timm cannot load the weights of "
+                f"{spec.architecture!r}: {error}{_fetch_again(source.weights)}"
             ) from error
         raise TeacherSpecError(
-            f"Teacher {spec.name!r}: timm cannot build {architecture!r} with "
+            f"Teacher {spec.name!r}: timm cannot build {spec.architecture!r} with "
             f"architecture_kwargs={spec.architecture_kwargs}: {error}."
         ) from error
 
@@ -150,6 +225,16 @@ def _check_architecture(spec: TeacherSpec, timm) -> None:
 
 def _imported(value, spec: TeacherSpec):
     """Return the object that a dotted name of timm or torch stands for."""
+    if isinstance(value, Mapping) and "partial" in value:
+        bound = {key: _imported(item, spec) for key, item in value.items()}
+        function = bound.pop("partial")
+        if callable(function):
+            return functools.partial(function, **bound)
+        raise TeacherSpecError(
+            f"Teacher {spec.name!r}: architecture_kwargs binds arguments to "
+            f"{function!r}; expected the dotted name of a class or function of timm or "
+            "torch, such as {'partial': 'torch.nn.LayerNorm', 'eps': 1e-12}."
+        )
     if not (isinstance(value, str) and value.startswith(("timm.", "torch."))):
         return value
     module, _, attribute = value.rpartition(".")
@@ -162,17 +247,17 @@ def _imported(value, spec: TeacherSpec):
         ) from error
 
 
-def _weights_file(spec: TeacherSpec) -> Path:
+def _weights_file(spec: TeacherSpec) -> Path | HubFile:
     """Return a spec's checkpoint as a local file, fetched from the Hub if need be."""
     if spec.weights.startswith(HUB_PREFIX):
-        return fetch_from_hub(spec)
+        return fetch_from_hub(weights_address(spec), spec.name)
     path = Path(spec.weights).expanduser()
     if path.is_dir():
         return find_weights_file(path)
     if not path.is_file():
         raise TeacherLoadingError(
             f"Teacher {spec.name!r}: no weights at {spec.weights!r} (working directory "
-            f"{str(Path.cwd())!r}). Pass a file, a folder that holds one, or "
-            f"'{HUB_PREFIX}owner/repository/file'."
+            f"{str(Path.cwd())!r}).\n1. Pass a file, or a folder that holds one.\n"
+            f"2. Or let it be fetched: '{HUB_PREFIX}owner/repository/file'."
         )
     return path

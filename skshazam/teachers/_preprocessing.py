@@ -1,88 +1,133 @@
 """From decoded pixels to a teacher's normalised input, on the teacher's device.
 
-Resizing stays in uint8 with an antialiased filter, as Pillow does it: 99.9 % of pixels
-at most one grey level apart, and all at most two from a Pillow that resizes rows first.
 Nothing is read from an architecture's own defaults: timm's are wrong for most published
-teachers.
+teachers. "fast" resizes whole batches on the device, in uint8 with an antialiased
+filter; "pil" resizes image by image with Pillow, as the model cards do. Of square tiles
+that are made smaller the two differ by at most one grey level.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.nn import functional
 
+from skshazam.teachers._image_batch import ImageBatch
 from skshazam.teachers._spec import TeacherSpec
 
-__all__ = ["preprocess"]
+__all__ = ["PREPROCESSINGS", "preprocess"]
+
+# Part of the fingerprint under which features are stored: another number whenever a
+# pixel may change. Pillow and torch were seen to keep theirs within a major version.
+PREPROCESSINGS = {
+    "fast": f"uint8 antialias 1, torch {torch.__version__.partition('.')[0]}",
+    "pil": f"pil 1, Pillow {Image.__version__.partition('.')[0]}",
+}
 
 # Beyond this ratio of sides the far ends of an image are cut off before resizing.
 MAX_ASPECT = 16
 
+_FILTERS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+}
+
 
 def preprocess(
-    images: Sequence[np.ndarray], spec: TeacherSpec, device: torch.device
+    images: Sequence[np.ndarray],
+    spec: TeacherSpec,
+    device: torch.device,
+    method: str = "fast",
 ) -> torch.Tensor:
     """Resize, crop and normalise decoded images for one teacher.
 
     Parameters
     ----------
     images : sequence of ndarray of shape (height, width, 3), dtype=uint8
-        RGB pixels; sizes may differ.
+        RGB pixels; sizes may differ. An ``ImageBatch`` is uploaded once for all
+        teachers.
     spec : TeacherSpec
         Geometry and colour statistics.
     device : torch.device
         Where the result lives.
+    method : {"fast", "pil"}, default="fast"
+        Who resizes: the device, or Pillow.
 
     Returns
     -------
     batch : Tensor of shape (n, 3, *spec.input_size), dtype=float32
     """
-    pixels = _resized(images, spec, device)
-    mean = torch.tensor(spec.mean, device=device).view(3, 1, 1) * 255
-    std = torch.tensor(spec.std, device=device).view(3, 1, 1) * 255
-    return (pixels.float() - mean) / std
+    if method == "pil":
+        pixels = _with_pillow(images, spec).to(device)
+    else:
+        batch = images if isinstance(images, ImageBatch) else ImageBatch(images)
+        pixels = _on_device(batch, spec, device)
+    return (pixels.float() - _colour(spec.mean, device)) / _colour(spec.std, device)
 
 
-def _resized(images, spec: TeacherSpec, device: torch.device) -> torch.Tensor:
+@lru_cache(maxsize=256)
+def _colour(channels: tuple[float, float, float], device: torch.device):
+    """Return colour statistics in grey levels, on a device, of shape (3, 1, 1)."""
+    return torch.tensor(channels, device=device).view(3, 1, 1) * 255
+
+
+def _with_pillow(images: Sequence[np.ndarray], spec: TeacherSpec) -> torch.Tensor:
+    """Return uint8 pixels of shape (n, 3, *input_size), resized one by one."""
+    height, width = spec.input_size
+    how = _FILTERS[spec.interpolation]
+    fitted = []
+    for pixels in images:
+        scaled, (h, w) = _geometry(pixels.shape[:2], spec)
+        pixels = np.ascontiguousarray(_centre(pixels, h, w))
+        image = Image.fromarray(pixels).resize(scaled[::-1], how)
+        fitted.append(_centre(np.asarray(image), height, width))
+    return torch.from_numpy(np.stack(fitted)).permute(0, 3, 1, 2)
+
+
+def _on_device(
+    batch: ImageBatch, spec: TeacherSpec, device: torch.device
+) -> torch.Tensor:
     """Return uint8 pixels of shape (n, 3, *input_size); equal sizes go together."""
     height, width = spec.input_size
-    batch = torch.empty(
-        (len(images), 3, height, width), dtype=torch.uint8, device=device
+    fitted = torch.empty(
+        (len(batch), 3, height, width), dtype=torch.uint8, device=device
     )
-    rows_of_shape: dict[tuple[int, ...], list[int]] = {}
-    for row, image in enumerate(images):
-        rows_of_shape.setdefault(image.shape, []).append(row)
-    for rows in rows_of_shape.values():
-        same_size = torch.from_numpy(np.stack([images[row] for row in rows]))
-        pixels = same_size.to(device).permute(0, 3, 1, 2)
-        batch[rows] = _fit(pixels, spec)
-    return batch
+    for positions, pixels in batch.on(device):
+        scaled, (h, w) = _geometry(pixels.shape[-2:], spec)
+        pixels = pixels[..., *_central(pixels.shape[-2:], h, w)]
+        pixels = _resize(pixels, scaled, spec.interpolation)
+        fitted[positions] = pixels[..., *_central(scaled, height, width)]
+    return fitted
 
 
-def _fit(pixels: torch.Tensor, spec: TeacherSpec) -> torch.Tensor:
-    """Return pixels of one size brought to the spec's input size."""
+def _geometry(
+    shape: tuple[int, int], spec: TeacherSpec
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the size to resize to, and the central part of the image to begin with."""
+    h, w = shape
     height, width = spec.input_size
     if not spec.crop:
-        return _resize(pixels, (height, width), spec.interpolation)
+        return (height, width), (h, w)
+    # All that the crop can show; a strip of 1 x 10,000 pixels would else be enlarged
+    # to millions.
+    h, w = min(h, MAX_ASPECT * w), min(w, MAX_ASPECT * h)
     short = spec.resize or max(height, width)
-    h, w = pixels.shape[-2:]
-    if max(h, w) > MAX_ASPECT * min(h, w):
-        # All that the crop can show; a strip of 1 x 10,000 pixels would else be
-        # enlarged to millions.
-        h, w = (min(side, MAX_ASPECT * min(h, w)) for side in (h, w))
-        pixels = _centre(pixels, h, w)
-    # Truncation of the longer side and rounding of the offset: as torchvision does.
+    # Truncation of the longer side: as torchvision does.
     scaled = (short, int(short * w / h)) if h <= w else (int(short * h / w), short)
-    pixels = _resize(pixels, scaled, spec.interpolation)
-    return _centre(pixels, height, width)
+    return scaled, (h, w)
 
 
-def _centre(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Return the central part of images, the offset rounded as torchvision does."""
-    h, w = pixels.shape[-2:]
-    top, left = round((h - height) / 2), round((w - width) / 2)
-    return pixels[..., top : top + height, left : left + width]
+def _central(shape: tuple[int, int], height: int, width: int) -> tuple[slice, slice]:
+    """Return the rows and columns of the centre, offsets rounded as torchvision's."""
+    top, left = round((shape[0] - height) / 2), round((shape[1] - width) / 2)
+    return slice(top, top + height), slice(left, left + width)
+
+
+def _centre(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return the central part of one image of shape (height, width, 3)."""
+    return pixels[_central(pixels.shape[:2], height, width)]
 
 
 def _resize(

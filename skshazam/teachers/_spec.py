@@ -5,7 +5,7 @@ Nothing is built or downloaded here; a fingerprint reads local weights.
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 from skshazam.exceptions import TeacherSpecError
 from skshazam.teachers._fingerprint import digest_of, digest_of_file
+from skshazam.teachers._frozen_mapping import FrozenMapping
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "TeacherSpec"]
 
@@ -28,43 +29,14 @@ POOLINGS = ("model", "cls", "mean", "cls+mean")
 _NAME = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*")
 
 # Facts for people; they do not change the vector.
-_NOT_IN_FINGERPRINT = {"name", "licence", "gated", "source"}
-
-
-class FrozenMapping(Mapping):
-    """A read-only, hashable dict of hashable values."""
-
-    def __init__(self, items: Mapping[str, Any] | None = None):
-        self._items = {key: _freeze(value) for key, value in dict(items or {}).items()}
-
-    def __getitem__(self, key: str) -> Any:
-        """Return one value."""
-        return self._items[key]
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the keys."""
-        return iter(self._items)
-
-    def __len__(self) -> int:
-        """Return the number of items."""
-        return len(self._items)
-
-    def __hash__(self) -> int:
-        """Hash the items, whatever their order."""
-        return hash(frozenset(self._items.items()))
-
-    def __repr__(self) -> str:
-        """Look like the dict it was made from."""
-        return repr(self._items)
-
-
-def _freeze(value):
-    """Return ``value`` with lists, sets and dicts inside made read-only."""
-    if isinstance(value, Mapping):
-        return FrozenMapping(value)
-    if isinstance(value, set | frozenset):
-        return frozenset(value)
-    return tuple(map(_freeze, value)) if isinstance(value, list | tuple) else value
+_NOT_IN_FINGERPRINT = {
+    "name",
+    "licence",
+    "gated",
+    "source",
+    "requires",
+    "unverified",
+}
 
 
 @dataclass(frozen=True)
@@ -81,11 +53,14 @@ class TeacherSpec:
     architecture_kwargs : dict, default={}
         Arguments for timm's ``create_model`` beyond ``num_classes=0``. A string that
         starts with "timm." or "torch." is imported, so that
-        ``{"act_layer": "torch.nn.SiLU"}`` stays plain data.
+        ``{"act_layer": "torch.nn.SiLU"}`` stays plain data; so does an argument bound
+        beforehand, ``{"norm_layer": {"partial": "torch.nn.LayerNorm", "eps": 1e-12}}``.
     build : callable, default=None
         Called without arguments, returns the teacher as a ``torch.nn.Module`` that maps
         a float32 batch (n, 3, height, width) to features. Use a module-level function,
-        a class or a ``functools.partial`` of one, so that it can be pickled.
+        a class or a ``functools.partial`` of one, so that it can be pickled. If the
+        module has a method ``adapt_checkpoint(state)``, that renames the keys of the
+        weights' state dict before these are loaded.
     weights : str or path-like, default=None
         A .safetensors or PyTorch file, a folder that holds one, or a file on the Hub as
         "hf-hub:owner/repository/file". None means the weights that come with the
@@ -121,6 +96,13 @@ class TeacherSpec:
         Whether the Hub asks to accept terms before it hands out the weights.
     source : str, default=None
         URL of the model card or paper these facts are from.
+    requires : str, default=None
+        What a user has to add before this teacher can run, as a sentence: a package
+        that skshazam does not use, or a file that is not on the Hub. Such a spec may
+        lack both `architecture` and `build`; loading it says what is missing.
+    unverified : tuple of str, default=()
+        Facts above, by field name or short phrase, that sources disagree on or that
+        were not checked against the published weights.
 
     Raises
     ------
@@ -162,6 +144,8 @@ class TeacherSpec:
     licence: str | None = None
     gated: bool = False
     source: str | None = None
+    requires: str | None = None
+    unverified: tuple[str, ...] = ()
 
     def __post_init__(self):
         """Normalise the containers and check every field."""
@@ -170,6 +154,7 @@ class TeacherSpec:
         self._check_output()
         self._check_geometry()
         self._check_colour()
+        self._check_remarks()
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -183,10 +168,12 @@ class TeacherSpec:
         -------
         digest : str
             64 hexadecimal digits. Two specs share it exactly when they differ in
-            nothing but name, licence, gate and source. Local weights count by
-            content, wherever they lie; `build` counts by bytecode, arguments and
-            captured values, so that another Python version may see another digest; Hub
-            weights count by name and revision.
+            facts for people: name, licence, gate, source, what is required or
+            unverified. Local weights count by content, wherever they lie; Hub weights
+            by name and revision. `build` counts by bytecode, arguments and captured
+            values, so that another Python version may see another digest, unless it
+            declares an identity, ``__fingerprint__ = "mine/1"``: then that text counts
+            instead, and is to be changed whenever the vector changes.
         """
         facts = {
             name: getattr(self, name)
@@ -218,7 +205,8 @@ class TeacherSpec:
             self._refuse(
                 "name", "letters and digits, with single '.', '_' or '-' between them"
             )
-        if (self.architecture is None) == (self.build is None):
+        n_networks = (self.architecture is not None) + (self.build is not None)
+        if n_networks == 2 or (n_networks == 0 and self.requires is None):
             raise TeacherSpecError(
                 f"TeacherSpec({self.name!r}): give either architecture= (a timm name) "
                 f"or build= (a callable that returns a torch.nn.Module), not "
@@ -257,11 +245,21 @@ class TeacherSpec:
             self._refuse("revision", "a branch, tag or commit of the Hub, or None")
         if self.revision is not None and not self._is_on_the_hub():
             self._refuse("revision", "None, because nothing of it is on the Hub")
+
+    def _check_remarks(self) -> None:
         for name in ("licence", "source"):
             if not isinstance(getattr(self, name), str | None):
                 self._refuse(name, "a text or None")
+        if self.requires is not None and not _is_text(self.requires):
+            self._refuse("requires", "a sentence that says what to add, or None")
         if not isinstance(self.gated, bool):
             self._refuse("gated", "True or False")
+        if isinstance(self.unverified, list | tuple):
+            self._set("unverified", tuple(self.unverified))
+        if not isinstance(self.unverified, tuple) or not all(
+            map(_is_text, self.unverified)
+        ):
+            self._refuse("unverified", "a tuple of texts, one a fact")
 
     def _is_on_the_hub(self) -> bool:
         """Return whether weights come from the Hub, where revisions exist."""

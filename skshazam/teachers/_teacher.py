@@ -25,6 +25,13 @@ class Teacher:
         The network with its weights.
     device : torch.device
         Where it runs.
+    commit : str, default=None
+        The Hub commit that the weights are from; None if they are not from the Hub.
+    channels_last : bool, default=False
+        Keep images and weights with their channels innermost, which convolutions on a
+        GPU, and of half precision on a CPU, often run faster in.
+    compile : bool, default=False
+        Let :func:`torch.compile` translate the network at its first batch.
 
     Attributes
     ----------
@@ -32,31 +39,52 @@ class Teacher:
         Length of its feature vector, measured by a dry forward pass.
     """
 
-    def __init__(self, spec: TeacherSpec, module: nn.Module, device: torch.device):
+    def __init__(
+        self,
+        spec: TeacherSpec,
+        module: nn.Module,
+        device: torch.device,
+        *,
+        commit: str | None = None,
+        channels_last: bool = False,
+        compile: bool = False,
+    ):
         self.spec = spec
         self.device = device
-        self.module = module.eval().requires_grad_(False).to(device)
+        self.commit = commit
+        self._layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.module = module.eval().requires_grad_(False)
+        self.module.to(device, memory_format=self._layout)
         self.dim = self._measured_dim()
+        if compile:
+            _compile(self.module, spec)
 
     @torch.inference_mode()
     def __call__(
-        self, images: Sequence[np.ndarray], dtype: torch.dtype = torch.float32
+        self,
+        images: Sequence[np.ndarray],
+        dtype: torch.dtype = torch.float32,
+        preprocessing: str = "fast",
     ) -> torch.Tensor:
         """Return the features of decoded images.
 
         Parameters
         ----------
         images : sequence of ndarray of shape (height, width, 3), dtype=uint8
-            RGB pixels; sizes may differ.
+            RGB pixels; sizes may differ. An ``ImageBatch`` is uploaded once for all
+            teachers.
         dtype : torch.dtype, default=torch.float32
             Autocast dtype; float32 turns autocast off.
+        preprocessing : {"fast", "pil"}, default="fast"
+            Who resizes: the device, or Pillow.
 
         Returns
         -------
         features : Tensor of shape (n_images, dim), dtype=float32
             On the teacher's device.
         """
-        batch = preprocess(images, self.spec, self.device)
+        batch = preprocess(images, self.spec, self.device, preprocessing)
+        batch = batch.contiguous(memory_format=self._layout)
         with torch.autocast(
             self.device.type, dtype=dtype, enabled=dtype != torch.float32
         ):
@@ -88,3 +116,11 @@ class Teacher:
                 "Check its weights."
             )
         return dim
+
+
+def _compile(module: nn.Module, spec: TeacherSpec) -> None:
+    """Compile, in place, the method that this spec's pooling calls."""
+    if spec.pooling == "model" or spec.architecture is None:
+        module.compile()
+    else:
+        module.forward_features = torch.compile(module.forward_features)

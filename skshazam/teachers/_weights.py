@@ -1,5 +1,6 @@
 """From a checkpoint file to the weights of a network: safely read, strictly loaded."""
 
+import argparse
 import pickle
 from pathlib import Path
 
@@ -20,7 +21,9 @@ def read_state(path: Path, spec: TeacherSpec) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        # DINO's training code keeps its arguments, a Namespace, beside the weights.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise TeacherLoadingError(
             f"Teacher {spec.name!r}: {str(path)!r} is no plain state dict, and loading "
@@ -31,7 +34,7 @@ def read_state(path: Path, spec: TeacherSpec) -> dict[str, torch.Tensor]:
             f"Teacher {spec.name!r}: {str(path)!r} is no readable checkpoint: {error}. "
             "Fetch or copy it again."
         ) from error
-    for wrapper in ("state_dict", "model"):
+    for wrapper in ("state_dict", "model", "teacher"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict) or not all(
@@ -46,18 +49,17 @@ def read_state(path: Path, spec: TeacherSpec) -> dict[str, torch.Tensor]:
 
 
 def load_weights(module: nn.Module, path: Path, spec: TeacherSpec) -> None:
-    """Load a checkpoint strictly, but for the classifier that no feature needs."""
+    """Load a checkpoint strictly, but for what no feature needs.
+
+    A timm model's may be in another layout (see ``to_timm_layout``) and may hold its
+    classifier; that of a module with a method ``adapt_checkpoint`` goes through it.
+    """
     state = read_state(path, spec)
     expected = module.state_dict()
     if spec.architecture is not None:
-        state = to_timm_layout(state)
-        classifier = module.pretrained_cfg.get("classifier") or ()
-        prefixes = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-        state = {
-            key: value
-            for key, value in state.items()
-            if key in expected or not key.startswith(tuple(f"{p}." for p in prefixes))
-        }
+        state = _adapted_to_timm(module, state, expected)
+    elif hasattr(module, "adapt_checkpoint"):
+        state = module.adapt_checkpoint(state)
     problems = [
         *_first_keys("missing from the file", expected.keys() - state.keys()),
         *_first_keys("unknown to the architecture", state.keys() - expected.keys()),
@@ -77,6 +79,20 @@ def load_weights(module: nn.Module, path: Path, spec: TeacherSpec) -> None:
             "architecture, architecture_kwargs and the file."
         )
     module.load_state_dict(state)
+
+
+def _adapted_to_timm(module: nn.Module, state: dict, expected: dict) -> dict:
+    """Return a checkpoint in timm's layout, without the classifier."""
+    grid = getattr(getattr(module, "patch_embed", None), "grid_size", None)
+    state = to_timm_layout(state, grid)
+    classifier = module.pretrained_cfg.get("classifier") or ()
+    names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    prefixes = tuple(f"{name}." for name in names)
+    return {
+        key: value
+        for key, value in state.items()
+        if key in expected or not key.startswith(prefixes)
+    }
 
 
 def _first_keys(problem: str, keys) -> list[str]:

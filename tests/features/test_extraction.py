@@ -41,7 +41,7 @@ class Recorder:
         self.batches = []
         self.dtypes = []
 
-    def __call__(self, pixels, dtype):
+    def __call__(self, pixels, dtype, preprocessing):
         self.batches.append(list(pixels))
         self.dtypes.append(dtype)
         means = np.stack([image.mean((0, 1)) for image in pixels])

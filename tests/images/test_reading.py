@@ -140,6 +140,69 @@ def test_the_first_frame_of_an_animation_is_read():
     np.testing.assert_array_equal(read_image(data), PIXELS)
 
 
+def test_the_first_page_of_a_tiff_is_read():
+    pages = [Image.fromarray(PIXELS), Image.fromarray(255 - PIXELS)]
+    data = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    np.testing.assert_array_equal(read_image(data), PIXELS)
+
+
+@pytest.mark.parametrize(
+    "compression", [None, "tiff_lzw", "tiff_adobe_deflate", "packbits"]
+)
+def test_a_tiff_is_read_whatever_its_lossless_compression(compression):
+    data = encoded(PIXELS, "TIFF", compression=compression)
+    np.testing.assert_array_equal(read_image(data), PIXELS)
+
+
+def test_a_tiff_of_jpeg_tiles_is_read_as_pillow_does():
+    data = encoded(PIXELS, "TIFF", compression="jpeg")
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    np.testing.assert_array_equal(read_image(data), expected)
+
+
+def test_a_lossless_webp_gives_its_pixels_and_drops_alpha():
+    data = encoded(PIXELS, "WEBP", lossless=True)
+    np.testing.assert_array_equal(read_image(data), PIXELS)
+    opaque = np.dstack([PIXELS, np.full((12, 17), 255, np.uint8)])
+    data = encoded(opaque, "WEBP", lossless=True)
+    np.testing.assert_array_equal(read_image(data), PIXELS)
+
+
+def test_a_note_to_rotate_is_ignored_as_plain_pillow_does():
+    note = Image.Exif()
+    note[0x0112] = 6  # orientation: a quarter turn
+    data = encoded(PIXELS, "JPEG", quality=95, exif=note)
+    assert Image.open(io.BytesIO(data)).getexif()[0x0112] == 6
+    np.testing.assert_array_equal(read_image(data), read_image(JPEG))
+
+
+def test_a_single_pixel_is_an_image():
+    np.testing.assert_array_equal(read_image(encoded(PIXELS[:1, :1])), PIXELS[:1, :1])
+
+
+def test_the_content_decides_and_not_the_extension(tmp_path):
+    np.testing.assert_array_equal(
+        read_image(written(tmp_path, "really a png.jpg", PNG)), PIXELS
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a, b.png",
+        "[60183,10255] ROI (2).png",
+        "Gewebe-Übersicht ✓.png",
+        "組織.png",
+        'quote\'s "double".png',
+        " leading space.png",
+        "no extension",
+    ],
+)
+def test_any_file_name_will_do(tmp_path, name):
+    np.testing.assert_array_equal(read_image(written(tmp_path, name, PNG)), PIXELS)
+    np.testing.assert_array_equal(read_image(str(tmp_path / name)), PIXELS)
+
+
 def written(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     return tmp_path / name
@@ -151,11 +214,18 @@ def closed_image():
     return image
 
 
+def huge_file(tmp_path):
+    """Return a file that claims three GiB and takes no room."""
+    with (tmp_path / "slide.tif").open("wb") as file:
+        file.truncate(3 * 2**30)
+    return tmp_path / "slide.tif"
+
+
 # source from tmp_path -> what the message must name
 UNREADABLE = {
     "missing file": (lambda p: p / "no.png", "no.png"),
     "missing file as text": (lambda p: "no/such/tile.png", "no/such/tile.png"),
-    "directory": (lambda p: p, "Cannot decode"),
+    "directory": (lambda p: p, "Is a directory"),
     "empty file": (lambda p: written(p, "empty.png", b""), "empty.png"),
     "text": (lambda p: written(p, "notes.png", b"tile 1: tumour\n"), "notes.png"),
     "truncated JPEG": (lambda p: written(p, "cut.jpg", JPEG[:-200]), "cut.jpg"),
@@ -171,6 +241,7 @@ UNREADABLE = {
     ),
     "closed PIL image": (lambda p: closed_image(), "PIL image"),
     "PIL image without pixels": (lambda p: Image.new("RGB", (0, 5)), "PIL image"),
+    "a file larger than any tile": (lambda p: huge_file(p), "at most 1 GiB"),
     "16-bit grey": (lambda p: Image.fromarray(np.uint16(GREY)), "I;16"),
     "16-bit grey PNG": (lambda p: encoded(np.uint16(GREY)), "I;16"),
     "16-bit colour PNG": (

@@ -47,7 +47,14 @@ CHANGES = {
     "std": {"std": (0.229, 0.224, 0.2250001)},
     "dtype": {"dtype": "float16"},
 }
-IRRELEVANT = {"name": "other", "licence": "MIT", "gated": True, "source": "a paper"}
+IRRELEVANT = {
+    "name": "other",
+    "licence": "MIT",
+    "gated": True,
+    "source": "a paper",
+    "requires": "a package",
+    "unverified": ("mean",),
+}
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)

@@ -9,13 +9,11 @@ import sys
 import threading
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import timm
 import torch
-from huggingface_hub import errors
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -24,7 +22,6 @@ from torch import nn
 from skshazam import TeacherSpec
 from skshazam.exceptions import (
     CheckpointMismatchError,
-    GatedTeacherError,
     TeacherLoadingError,
     TeacherOutputError,
     TeacherSpecError,
@@ -523,21 +520,6 @@ def test_dotted_names_of_torch_and_timm_are_imported():
     assert isinstance(perceptron.act, nn.SiLU)
 
 
-def test_the_revision_of_an_architecture_on_the_hub_is_asked_for(monkeypatch):
-    asked = []
-
-    def create_model(architecture, **arguments):
-        asked.append((architecture, arguments["pretrained"]))
-        return TinyConvolution(4)
-
-    monkeypatch.setattr(timm, "create_model", create_model)
-    for revision in (None, "abc123"):
-        load_teacher(
-            TeacherSpec("hub", architecture="hf-hub:o/r", revision=revision), CPU
-        )
-    assert asked == [("hf-hub:o/r", True), ("hf-hub:o/r@abc123", True)]
-
-
 def test_a_build_that_returns_no_module_is_refused():
     with pytest.raises(TeacherOutputError, match=r"'x'.*build\(\) returned dict"):
         load_teacher(TeacherSpec("x", build=dict), CPU)
@@ -592,181 +574,6 @@ def test_an_unknown_device_is_refused_before_anything_is_built(builds):
     with pytest.raises(ValueError, match="'gpu' is not a torch device"):
         load_teacher(tiny_vit(), "gpu")
     assert builds == []
-
-
-# --- the Hub -----------------------------------------------------------------------
-
-TOKEN = "hf_ThisIsASecretToken"
-HUB = "hf-hub:owner/repository/folder/model.safetensors"
-
-
-def http_error(kind, message="403 Client Error"):
-    """Return one of the Hub's own errors, with the request that caused it."""
-    request = SimpleNamespace(
-        headers={"authorization": f"Bearer {TOKEN}"}, url="https://huggingface.co"
-    )
-    response = SimpleNamespace(headers={}, request=request, status_code=403)
-    return kind(message, response=response)
-
-
-class Hub:
-    """Stands in for hf_hub_download: a cache, and what the network would answer."""
-
-    def __init__(self, *, cached=None, answer=None):
-        self.cached = cached
-        self.answer = answer
-        self.requests = []
-
-    def __call__(self, **request):
-        self.requests.append(request)
-        if request.get("local_files_only"):
-            if self.cached is None:
-                raise errors.LocalEntryNotFoundError("not in the cache")
-            return str(self.cached)
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return str(self.answer)
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    """Install a Hub and return it."""
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-
-    def install(**facts):
-        stand_in = Hub(**facts)
-        monkeypatch.setattr("huggingface_hub.hf_hub_download", stand_in)
-        return stand_in
-
-    return install
-
-
-@pytest.fixture
-def hub_file(tmp_path):
-    save_file(tiny_state(), tmp_path / "model.safetensors")
-    return tmp_path / "model.safetensors"
-
-
-@pytest.mark.parametrize("revision", [None, "abc123"])
-def test_a_cached_file_is_used_without_the_network(hub, hub_file, revision):
-    stand_in = hub(cached=hub_file, answer=AssertionError("asked the network"))
-    expected = features_of(tiny_vit(weights=hub_file))
-    found = features_of(tiny_vit(weights=HUB, revision=revision))
-    np.testing.assert_array_equal(found, expected)
-    assert stand_in.requests == [
-        {
-            "repo_id": "owner/repository",
-            "filename": "folder/model.safetensors",
-            "revision": revision,
-            "local_files_only": True,
-        }
-    ]
-
-
-def test_a_file_that_is_not_cached_is_fetched_once(hub, hub_file):
-    stand_in = hub(answer=hub_file)
-    spec = tiny_vit(weights=HUB, revision="abc123")
-    assert load_teacher(spec, CPU) is load_teacher(spec, CPU)
-    assert len(stand_in.requests) == 2
-    assert stand_in.requests[1] == {
-        "repo_id": "owner/repository",
-        "filename": "folder/model.safetensors",
-        "revision": "abc123",
-    }
-
-
-REFUSALS = {
-    "gated": (
-        lambda: http_error(errors.GatedRepoError),
-        GatedTeacherError,
-        ["1. Accept", "https://huggingface.co/owner/repository", "2. ", "HF_TOKEN"],
-    ),
-    "no repository": (
-        lambda: http_error(errors.RepositoryNotFoundError),
-        TeacherLoadingError,
-        ["no repository 'owner/repository'", "spelling"],
-    ),
-    "no file": (
-        lambda: http_error(errors.RemoteEntryNotFoundError),
-        TeacherLoadingError,
-        ["no file 'folder/model.safetensors'", "'abc123'"],
-    ),
-    "no revision": (
-        lambda: http_error(errors.RevisionNotFoundError, "Revision Not Found"),
-        TeacherLoadingError,
-        ["Revision Not Found", "folder/model.safetensors"],
-    ),
-    "no connection": (
-        lambda: errors.LocalEntryNotFoundError("cannot be reached"),
-        TeacherLoadingError,
-        ["cannot be reached", "1. ", "2. ", "hf download owner/repository"],
-    ),
-    "server error": (
-        lambda: http_error(errors.HfHubHTTPError, "500 Server Error"),
-        TeacherLoadingError,
-        ["500 Server Error"],
-    ),
-    "full disk": (
-        lambda: OSError(28, "No space left on device"),
-        TeacherLoadingError,
-        ["No space left on device"],
-    ),
-}
-
-
-@pytest.mark.parametrize(("make", "kind", "said"), REFUSALS.values(), ids=REFUSALS)
-def test_a_refusal_of_the_hub_says_what_to_do_and_never_the_token(
-    hub, make, kind, said
-):
-    answer = make()
-    hub(answer=answer)
-    with pytest.raises(TeacherLoadingError) as caught:
-        load_teacher(tiny_vit(weights=HUB, revision="abc123"), CPU)
-    assert type(caught.value) is kind
-    assert caught.value.__cause__ is answer
-    message = str(caught.value)
-    assert all(part in message for part in ["'tiny-vit'", *said])
-    assert "weights={'tiny-vit': '/path/to/file'}" in message
-    assert TOKEN not in message
-
-
-@pytest.mark.parametrize(
-    "weights",
-    ["hf-hub:owner", "hf-hub:owner/repository", "hf-hub:", "hf-hub:owner//file"],
-)
-def test_an_incomplete_address_on_the_hub_is_refused(hub, weights):
-    stand_in = hub()
-    with pytest.raises(TeacherSpecError, match="owner/repository/file"):
-        load_teacher(tiny_vit(weights=weights), CPU)
-    assert stand_in.requests == []
-
-
-@pytest.mark.parametrize("weights", ["hf-hub:an owner/repository/f", "hf-hub:-o/r/f"])
-def test_an_impossible_address_on_the_hub_is_a_typed_error(weights):
-    with pytest.raises((TeacherSpecError, TeacherLoadingError), match="tiny-vit"):
-        load_teacher(tiny_vit(weights=weights), CPU)
-
-
-@pytest.mark.parametrize(
-    "error", [OSError("cannot reach the Hub"), RuntimeError("no pretrained weights")]
-)
-def test_pretrained_weights_that_timm_cannot_get_are_a_loading_error(
-    monkeypatch, error
-):
-    def create_model(architecture, **arguments):
-        assert arguments["pretrained"]
-        raise error
-
-    monkeypatch.setattr(timm, "create_model", create_model)
-    with pytest.raises(TeacherLoadingError, match=f"{error}.*'/path/to/file'"):
-        load_teacher(tiny_vit(weights=None), CPU)
-
-
-def test_nothing_is_fetched_where_the_weights_are_local(hub, hub_file):
-    stand_in = hub(answer=AssertionError("asked the Hub"))
-    load_teacher(tiny_vit(weights=hub_file), CPU)
-    load_teacher(tiny_vit(), CPU)
-    assert stand_in.requests == []
 
 
 @pytest.mark.gpu

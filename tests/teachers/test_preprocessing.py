@@ -193,8 +193,59 @@ def test_a_gpu_gives_the_same_pixels_to_one_grey_level(geometry, interpolation):
         assert_one_grey_level(cpu, gpu, spec)
 
 
+# --- Pillow's own resizing --------------------------------------------------------
+
+
+def as_the_card_does(pixels, spec):
+    """Return what the card's transform gives with the Pillow installed here."""
+    transforms = pytest.importorskip("torchvision.transforms")
+    how = transforms.InterpolationMode(spec.interpolation)
+    short = spec.resize or max(spec.input_size)
+    steps = [transforms.Resize(short if spec.crop else spec.input_size, how)]
+    if spec.crop:
+        steps.append(transforms.CenterCrop(spec.input_size))
+    steps += [transforms.ToTensor(), transforms.Normalize(spec.mean, spec.std)]
+    return transforms.Compose(steps)(Image.fromarray(pixels)).numpy()
+
+
+@pytest.mark.parametrize("interpolation", FILTERS)
+@pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_pil_path_is_exactly_the_cards(shape, geometry, interpolation):
+    spec = tiny_vit(**geometry, interpolation=interpolation)
+    pixels = picture(shape)
+    found = preprocess([pixels], spec, CPU, "pil")[0].numpy()
+    expected = as_the_card_does(pixels, spec)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("interpolation", FILTERS)
+@pytest.mark.parametrize("side", [33, 48, 64, 97, 200, 512])
+def test_square_tiles_made_smaller_differ_by_one_grey_level(side, interpolation):
+    noise = np.random.default_rng(side).integers(0, 256, (side, side, 3), np.uint8)
+    spec = tiny_vit(interpolation=interpolation)
+    for pixels in (picture((side, side)), noise):
+        fast = grey_levels(preprocess([pixels], spec, CPU)[0], spec)
+        pil = grey_levels(preprocess([pixels], spec, CPU, "pil")[0], spec)
+        assert np.abs(fast - pil).max() < 1.01
+
+
+def test_the_two_paths_are_two():
+    pixels, spec = picture((97, 97)), tiny_vit()
+    fast, pil = (preprocess([pixels], spec, CPU, how) for how in ("fast", "pil"))
+    assert not torch.equal(fast, pil)
+
+
+def test_the_pil_path_mixes_sizes_in_order():
+    images = [picture(shape, seed) for seed, shape in enumerate(SHAPES)]
+    together = preprocess(images, tiny_vit(), CPU, "pil")
+    for image, row in zip(images, together, strict=True):
+        assert torch.equal(row, preprocess([image], tiny_vit(), CPU, "pil")[0])
+
+
+@pytest.mark.parametrize("method", ["fast", "pil"])
 @pytest.mark.parametrize("shape", [(1, 20_000, 3), (20_000, 1, 3)])
-def test_a_strip_is_cut_before_it_is_enlarged(shape):
+def test_a_strip_is_cut_before_it_is_enlarged(shape, method):
     strip = np.zeros(shape, dtype=np.uint8)
     middle = slice(9_900, 10_100)
     strip[middle if shape[0] > 1 else slice(None)] = 255
@@ -202,6 +253,6 @@ def test_a_strip_is_cut_before_it_is_enlarged(shape):
         strip[:] = 0
         strip[:, middle] = 255
     spec = tiny_vit(mean=(0, 0, 0), std=(1, 1, 1))
-    batch = preprocess([strip], spec, torch.device("cpu"))
+    batch = preprocess([strip], spec, torch.device("cpu"), method)
     assert batch.shape == (1, 3, 32, 32)
     assert batch.min() == 1

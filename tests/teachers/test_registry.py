@@ -28,7 +28,7 @@ def empty_registry(monkeypatch):
         ("uni2", "uni"),
         ("UNI", "uni"),
         ("virchov", "virchow"),
-        ("phikon", "phikon-v2"),
+        ("phikonv2", "phikon-v2"),
         ("giga-path", "gigapath"),
         ("stains", "stain"),
         ("uni2@main", "uni"),

@@ -11,7 +11,8 @@ import pytest
 
 from skshazam import TeacherSpec
 from skshazam.exceptions import TeacherSpecError
-from skshazam.teachers._spec import FrozenMapping, find_weights_file
+from skshazam.teachers._frozen_mapping import FrozenMapping
+from skshazam.teachers._spec import find_weights_file
 from tests.tiny_teachers import TinyConvolution, tiny_convolution, tiny_vit
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -43,6 +44,10 @@ IMPOSSIBLE += [
     ("std", (0.0, 1.0, 1.0)),
     ("std", (1.0, -1.0, 1.0)),
 ]
+IMPOSSIBLE += [("requires", value) for value in ["", 3, ("a package",)]]
+IMPOSSIBLE += [
+    ("unverified", value) for value in ["mean", None, ("mean", ""), (1,), {"mean"}]
+]
 IMPOSSIBLE += [("dtype", value) for value in ["float64", "half", None, np.float32]]
 
 
@@ -69,6 +74,20 @@ def test_usual_names_are_accepted(name):
 def test_a_teacher_is_either_an_architecture_or_a_build(source, named):
     with pytest.raises(TeacherSpecError, match=f"architecture= .* build= .*{named}"):
         TeacherSpec("x", **source)
+
+
+def test_a_teacher_that_requires_something_may_lack_its_network():
+    spec = TeacherSpec("x", requires="the package y (`pip install y`)", dim=4)
+    assert (spec.architecture, spec.build) == (None, None)
+    completed = dataclasses.replace(spec, build=TinyConvolution, requires=None)
+    assert completed.build is TinyConvolution
+    with pytest.raises(TeacherSpecError, match="both"):
+        dataclasses.replace(completed, architecture="resnet18", requires="y")
+
+
+def test_unverified_facts_are_a_tuple():
+    assert tiny_vit(unverified=["mean", "std"]).unverified == ("mean", "std")
+    assert tiny_vit().unverified == ()
 
 
 @pytest.mark.parametrize("build", [TinyConvolution(4), "TinyConvolution", 3])

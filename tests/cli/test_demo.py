@@ -1,4 +1,4 @@
-"""The command line: what it prints, what it writes, how it fails."""
+"""skshazam demo: what it prints, what it writes, how it fails."""
 
 import json
 import re
@@ -7,14 +7,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from skshazam import __version__
 from skshazam.benchmark import _demo, run_demo
 from skshazam.cli import main
-
-
-@pytest.fixture
-def run():
-    return lambda *arguments: CliRunner().invoke(main, arguments)
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +35,6 @@ def demo_run(small_demo, tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "out"
     result = CliRunner().invoke(main, ["demo", "--out", str(folder)])
     return result, folder
-
-
-def test_version_and_help(run):
-    assert __version__ in run("--version").output
-    assert "demo" in run("--help").output
-    assert "SYNTHETIC" in run("demo", "--help").output
 
 
 def test_demo_says_that_it_is_synthetic_and_names_every_method(demo_run):

@@ -1,22 +1,14 @@
-"""The command line; the only place that prints."""
+"""skshazam demo: the whole job offline on synthetic tiles."""
 
 from pathlib import Path
 from statistics import mean, stdev
 
 import click
 
-from skshazam import __version__
-
-__all__ = ["main"]
+__all__ = ["demo"]
 
 
-@click.group()
-@click.version_option(__version__, prog_name="skshazam")
-def main():
-    """Fuse several frozen pathology foundation models into one classifier."""
-
-
-@main.command()
+@click.command()
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
