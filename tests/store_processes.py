@@ -9,7 +9,7 @@ import traceback
 
 import numpy as np
 
-from skshazam.features import ShardFolder
+from skshazam.storage import ShardFolder
 
 WIDTH = 48
 BATCH = 16

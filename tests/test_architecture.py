@@ -20,7 +20,9 @@ ROOMS = [
     "_randomness",
     "images",
     "teachers",
+    "storage",
     "features",
+    "exchange",
     "networks",
     "fusion",
     "sharing",
@@ -37,12 +39,15 @@ DOORS = {
     "skorch": {"fusion"},
     "matplotlib": set(),
     "click": {"cli"},
+    "h5py": set(),
+    "distributed": set(),
 }
 
 # networks is pure torch; a student sees features, never images or teachers.
 FORBIDDEN = {
     "networks": {"sklearn", "skorch", "PIL", "pathlib", "skshazam.features"},
     "fusion": {"skshazam.images", "skshazam.teachers", "skshazam.features"},
+    "storage": {"torch", "sklearn", "skshazam.images", "skshazam.teachers"},
     "datasets": {"torch", "skshazam.teachers", "skshazam.fusion"},
 }
 
@@ -170,7 +175,8 @@ builtins.open = lambda file, mode="r", *args, **kwargs: (
 )[1]
 
 import skshazam
-import skshazam.benchmark, skshazam.cli, skshazam.datasets, skshazam.inspection
+import skshazam.benchmark, skshazam.cli, skshazam.datasets, skshazam.exchange
+import skshazam.inspection
 
 assert not opened_for_writing, opened_for_writing
 assert "timm" not in sys.modules, "timm"

@@ -14,11 +14,13 @@ PUBLIC_MODULES = [
     "skshazam.benchmark",
     "skshazam.datasets",
     "skshazam.exceptions",
+    "skshazam.exchange",
     "skshazam.features",
     "skshazam.fusion",
     "skshazam.images",
     "skshazam.inspection",
     "skshazam.networks",
+    "skshazam.storage",
     "skshazam.teachers",
 ]
 

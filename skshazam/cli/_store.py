@@ -102,7 +102,7 @@ def export(
     TRIDENT and CLAM keep them: DIR_OR_CSV is then a CSV file with the columns path,
     slide, x, y.
     """
-    from skshazam.features import export_features
+    from skshazam.exchange import export_features
 
     listed = list_tiles(tiles)
     by_slide = not out.suffix or out.is_dir()
@@ -182,7 +182,8 @@ def import_(
     export` wrote. From then on these count as computed with this teacher, precision and
     preprocessing: the numbers cannot tell, only --check can.
     """
-    from skshazam.features import FeatureStore, import_features
+    from skshazam.exchange import import_features
+    from skshazam.features import FeatureStore
 
     counts = import_features(
         FeatureStore(path, dtype=dtype),
@@ -208,7 +209,7 @@ def _opened(path: Path, dtype: str = "float16"):
     """Return a store that exists."""
     from skshazam.exceptions import FeatureStoreError
     from skshazam.features import FeatureStore
-    from skshazam.features._store import MARKER
+    from skshazam.storage._store import MARKER
 
     if not (path / MARKER).is_file():
         raise FeatureStoreError(

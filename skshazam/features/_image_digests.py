@@ -8,8 +8,6 @@ from PIL import Image
 
 from skshazam.exceptions import ImageReadError
 from skshazam.features._progress import progress_bar
-from skshazam.features._shards import ShardFolder
-from skshazam.features._store import FeatureStore
 from skshazam.images import read_image
 from skshazam.images._digest import (
     DIGEST_SIZE,
@@ -19,6 +17,8 @@ from skshazam.images._digest import (
 )
 from skshazam.images._reading import read_encoded
 from skshazam.images._stream import map_in_order
+from skshazam.storage._shards import ShardFolder
+from skshazam.storage._store import FeatureStore
 
 __all__ = ["image_digests", "known_files"]
 

@@ -12,7 +12,6 @@ from PIL import Image
 
 from skshazam.exceptions import ImageReadError
 from skshazam.features._image_digests import known_files
-from skshazam.features._shards import ShardFolder
 from skshazam.images import read_image
 from skshazam.images._digest import (
     DIGEST_SIZE,
@@ -22,6 +21,7 @@ from skshazam.images._digest import (
 )
 from skshazam.images._reading import decode_image, read_encoded
 from skshazam.images._stream import map_in_order
+from skshazam.storage._shards import ShardFolder
 
 __all__ = ["PendingImages"]
 

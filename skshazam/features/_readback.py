@@ -10,8 +10,8 @@ from skshazam._blocks import TeacherBlocks, TeacherFeatures
 from skshazam.exceptions import FeatureStoreError
 from skshazam.features._options import ExtractionOptions
 from skshazam.features._progress import progress_bar
-from skshazam.features._store import FeatureStore
 from skshazam.features._stored import StoredExtraction, StoreRun, fingerprints_of
+from skshazam.storage._store import FeatureStore
 from skshazam.teachers import TeacherSpec, resolve_teachers
 
 __all__ = ["read_features", "stored_features"]

@@ -18,7 +18,7 @@ from skshazam.features._forward import ForwardPass, Work
 from skshazam.features._identity import describe_features, feature_fingerprint
 from skshazam.features._options import ExtractionOptions
 from skshazam.features._pending import PendingImages
-from skshazam.features._store import FeatureStore
+from skshazam.storage._store import FeatureStore
 from skshazam.teachers import Teacher, TeacherSpec, load_teacher
 
 __all__ = ["StoreRun", "StoredExtraction"]

@@ -16,9 +16,9 @@ from tqdm.auto import tqdm
 from skshazam.exceptions import ExtractionInterruptedError, SkshazamError
 from skshazam.features._options import ExtractionOptions
 from skshazam.features._progress import progress_bar
-from skshazam.features._store import FeatureStore
 from skshazam.features._stored import StoredExtraction, StoreRun
 from skshazam.images import check_files_exist, check_image_collection
+from skshazam.storage._store import FeatureStore
 from skshazam.teachers import TeacherSpec, resolve_teachers
 
 __all__ = ["ExtractionTask", "extract_to_store", "run_task"]

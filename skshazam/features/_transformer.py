@@ -17,9 +17,9 @@ from skshazam._blocks import TeacherBlocks
 from skshazam.features._extraction import extract_features
 from skshazam.features._options import ExtractionOptions
 from skshazam.features._readback import stored_features
-from skshazam.features._store import FeatureStore
 from skshazam.features._stored import fingerprints_of
 from skshazam.images import check_files_exist, check_image_collection
+from skshazam.storage._store import FeatureStore
 from skshazam.teachers import load_teacher, resolve_teachers
 from skshazam.teachers._preprocessing import PREPROCESSINGS
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from skshazam.cli._tiles import list_tiles
-from skshazam.features import extract_to_store, load_slide_features, read_features
+from skshazam.exchange import load_slide_features
+from skshazam.features import extract_to_store, read_features
 from tests.test_docs import code_blocks
 
 PAGE = Path(__file__).parents[2] / "docs" / "cluster.md"

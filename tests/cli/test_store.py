@@ -6,7 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
-from skshazam.features import FeatureStore, load_slide_features, read_feature_file
+from skshazam.exchange import load_slide_features, read_feature_file
+from skshazam.features import FeatureStore
 
 
 @pytest.fixture

@@ -21,14 +21,13 @@ from skshazam.features import (
     FeatureStore,
     StoredExtraction,
     _pending,
-    _shard_set,
-    _store,
     _stored,
     extract_to_store,
     read_features,
 )
 from skshazam.features._identity import describe_features, feature_fingerprint
 from skshazam.images import _digest
+from skshazam.storage import _shard_set, _store
 from skshazam.teachers import load_teacher, unload_teachers
 from tests.tiny_teachers import TinyConvolution, tiny_convolution, tiny_vit
 

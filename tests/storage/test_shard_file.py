@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from skshazam.exceptions import FeatureStoreMismatchError
-from skshazam.features._shard_file import (
+from skshazam.storage._shard_file import (
     DamagedShardError,
     ShardFile,
     encode_shard,

@@ -17,7 +17,8 @@ from sklearn.base import clone
 
 from skshazam import TeacherFeatureTransformer
 from skshazam.exceptions import FeatureStoreError, FeatureStoreMismatchError
-from skshazam.features import FeatureStore, ShardReport
+from skshazam.features import FeatureStore
+from skshazam.storage import ShardReport
 from tests.store_processes import make_keys
 
 MARKER = "skshazam-store.json"

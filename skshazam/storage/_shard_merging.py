@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from skshazam.features._key_index import key_prefixes
-from skshazam.features._shard_file import KEY_BYTES, DamagedShardError
-from skshazam.features._shard_set import ShardSet, chunks
+from skshazam.storage._key_index import key_prefixes
+from skshazam.storage._shard_file import KEY_BYTES, DamagedShardError
+from skshazam.storage._shard_set import ShardSet, chunks
 
 __all__ = ["OwnShards", "merge_shards"]
 

@@ -9,8 +9,8 @@ from sklearn.utils import Bunch
 
 from skshazam._blocks import TeacherBlocks, TeacherFeatures
 from skshazam.exceptions import FeatureFileError
-from skshazam.features._file_access import feature_file_shape, read_feature_file
-from skshazam.features._file_formats import FORMATS
+from skshazam.exchange._file_access import feature_file_shape, read_feature_file
+from skshazam.exchange._file_formats import FORMATS
 
 __all__ = ["load_slide_features"]
 
@@ -69,9 +69,8 @@ def load_slide_features(
     >>> import tempfile
     >>> from pathlib import Path
     >>> import numpy as np
-    >>> from skshazam.features import (
-    ...     FeatureFile, load_slide_features, write_feature_file
-    ... )
+    >>> from skshazam.exchange import FeatureFile, write_feature_file
+    >>> from skshazam.exchange import load_slide_features
     >>> folder = Path(tempfile.mkdtemp())
     >>> coords = np.array([[0, 0], [256, 0]])
     >>> write_feature_file(folder / "S1.npz", FeatureFile(np.ones((2, 3)), coords))

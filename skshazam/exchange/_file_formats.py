@@ -13,7 +13,7 @@ import numpy as np
 
 from skshazam._optional import require
 from skshazam.exceptions import FeatureFileError
-from skshazam.features._feature_file import FeatureFile
+from skshazam.exchange._feature_file import FeatureFile
 
 __all__ = ["FORMATS", "FileFormat"]
 

@@ -14,18 +14,20 @@ from skshazam.exceptions import (
     FeatureStoreMismatchError,
     ImageReadError,
 )
-from skshazam.features import (
+from skshazam.exchange import (
     FeatureFile,
     FeatureImport,
-    FeatureStore,
     export_features,
-    extract_features,
-    extract_to_store,
     import_features,
     load_slide_features,
     read_feature_file,
-    read_features,
     write_feature_file,
+)
+from skshazam.features import (
+    FeatureStore,
+    extract_features,
+    extract_to_store,
+    read_features,
 )
 from skshazam.teachers import load_teacher
 from tests.tiny_teachers import tiny_convolution, tiny_vit

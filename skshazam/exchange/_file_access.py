@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from skshazam.exceptions import FeatureFileError, MissingDependencyError
-from skshazam.features._durable_file import sync_folder
-from skshazam.features._feature_file import FeatureFile, wrong_shape
-from skshazam.features._file_formats import FORMATS, FileFormat
+from skshazam.exchange._feature_file import FeatureFile, wrong_shape
+from skshazam.exchange._file_formats import FORMATS, FileFormat
+from skshazam.storage._durable_file import sync_folder
 
 __all__ = ["feature_file_shape", "read_feature_file", "write_feature_file"]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from skshazam.exceptions import FeatureFileError, FeatureStoreError
-from skshazam.features._feature_file import FeatureFile
-from skshazam.features._file_access import write_feature_file
+from skshazam.exchange._feature_file import FeatureFile
+from skshazam.exchange._file_access import write_feature_file
 from skshazam.features._image_digests import image_digests
 from skshazam.features._recipe import FeatureRecipe
-from skshazam.features._store import FeatureStore
 from skshazam.images import check_image_collection, describe_image
+from skshazam.storage._store import FeatureStore
 from skshazam.teachers import TeacherSpec
 
 __all__ = ["export_features"]

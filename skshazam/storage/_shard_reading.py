@@ -4,8 +4,8 @@ from functools import partial
 
 import numpy as np
 
-from skshazam.features._shard_file import CHUNK_ROWS, DamagedShardError, ShardFile
-from skshazam.features._shard_set import ShardSet, by_shard
+from skshazam.storage._shard_file import CHUNK_ROWS, DamagedShardError, ShardFile
+from skshazam.storage._shard_set import ShardSet, by_shard
 
 __all__ = ["read_rows"]
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skshazam.features._key_index import KeyIndex, key_prefixes
+from skshazam.storage._key_index import KeyIndex, key_prefixes
 
 
 def accept_all(positions, shards, rows):

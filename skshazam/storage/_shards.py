@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from skshazam.exceptions import FeatureStoreError, FeatureStoreMismatchError
-from skshazam.features._durable_file import make_folder
-from skshazam.features._shard_file import KEY_BYTES, DamagedShardError
-from skshazam.features._shard_merging import OwnShards, merge_shards
-from skshazam.features._shard_reading import read_rows
-from skshazam.features._shard_set import ShardSet, chunks, logger
-from skshazam.features._store_report import ShardReport
+from skshazam.storage._durable_file import make_folder
+from skshazam.storage._shard_file import KEY_BYTES, DamagedShardError
+from skshazam.storage._shard_merging import OwnShards, merge_shards
+from skshazam.storage._shard_reading import read_rows
+from skshazam.storage._shard_set import ShardSet, chunks, logger
+from skshazam.storage._store_report import ShardReport
 
 __all__ = ["ShardFolder"]
 

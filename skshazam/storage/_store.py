@@ -12,11 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from skshazam.exceptions import FeatureStoreError, FeatureStoreMismatchError
-from skshazam.features._durable_file import make_folder, publish, storage_error
-from skshazam.features._shard_file import KEY_BYTES
-from skshazam.features._shard_set import logger
-from skshazam.features._shards import ShardFolder
-from skshazam.features._store_report import StoredTeacher, StoreInfo
+from skshazam.storage._durable_file import make_folder, publish, storage_error
+from skshazam.storage._shard_file import KEY_BYTES
+from skshazam.storage._shard_set import logger
+from skshazam.storage._shards import ShardFolder
+from skshazam.storage._store_report import StoredTeacher, StoreInfo
 
 __all__ = ["FeatureStore"]
 

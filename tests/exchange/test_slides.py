@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from skshazam import ShazamClassifier
 from skshazam.exceptions import FeatureFileError
-from skshazam.features import FeatureFile, load_slide_features, write_feature_file
+from skshazam.exchange import FeatureFile, load_slide_features, write_feature_file
 
 DIMS = {"uni": 5, "virchow": 3}
 

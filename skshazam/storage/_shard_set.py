@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from skshazam.exceptions import FeatureStoreError, FeatureStoreMismatchError
-from skshazam.features._durable_file import is_vanished, publish, storage_error
-from skshazam.features._key_index import KeyIndex, key_prefixes
-from skshazam.features._shard_file import (
+from skshazam.storage._durable_file import is_vanished, publish, storage_error
+from skshazam.storage._key_index import KeyIndex, key_prefixes
+from skshazam.storage._shard_file import (
     CHUNK_ROWS,
     DamagedShardError,
     ShardFile,

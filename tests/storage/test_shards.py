@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skshazam.exceptions import FeatureStoreError, FeatureStoreMismatchError
-from skshazam.features import ShardFolder, ShardReport
-from skshazam.features import _durable_file as durable_file
+from skshazam.storage import ShardFolder, ShardReport
+from skshazam.storage import _durable_file as durable_file
 from tests.store_processes import (
     BATCH,
     WIDTH,

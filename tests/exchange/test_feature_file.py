@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skshazam.exceptions import FeatureFileError, MissingDependencyError
-from skshazam.features import FeatureFile, read_feature_file, write_feature_file
-from skshazam.features._file_access import feature_file_shape
+from skshazam.exchange import FeatureFile, read_feature_file, write_feature_file
+from skshazam.exchange._file_access import feature_file_shape
 
 SUFFIXES = (".h5", ".hdf5", ".npz", ".pt", ".pth")
 
@@ -363,7 +363,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.features.test_feature_file import damaged, everything, read_or_refuse
+from tests.exchange.test_feature_file import damaged, everything, read_or_refuse
 
 path, n = Path(sys.argv[1]), int(sys.argv[2])
 content = path.read_bytes()
