@@ -27,7 +27,7 @@ __all__ = [
 
 KEY_BYTES = 32
 CHECK_BYTES = 8
-CHUNK_ROWS = 256  # as many rows of 3 kB as a second-level cache holds
+CHUNK_ROWS = 1024  # measured: larger leaves the cache, smaller costs calls
 VERSION = 1
 VERSION_NAME = "skshazam_shard"
 MAX_HEADER_BYTES = 1 << 20
