@@ -2,6 +2,8 @@
 
 import torch
 
+from skshazam.exceptions import DeviceError
+
 __all__ = ["resolve_device", "resolve_precision"]
 
 DTYPES = {
@@ -26,7 +28,7 @@ def resolve_device(device: "str | torch.device") -> torch.device:
 
     Raises
     ------
-    ValueError
+    DeviceError
         The name is unknown to torch, or names a kind of device that is not here.
     """
     if device == "auto":
@@ -36,23 +38,23 @@ def resolve_device(device: "str | torch.device") -> torch.device:
     try:
         resolved = torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(
+        raise DeviceError(
             f"device={device!r} is not a torch device. "
             "Use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'."
         ) from error
     if resolved.type not in ("cpu", "cuda", "mps"):
-        raise ValueError(
+        raise DeviceError(
             f"device={device!r} is of a kind that skshazam has not been tried on. "
             "Use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'."
         )
     available = {"cuda": torch.cuda, "mps": torch.backends.mps}.get(resolved.type)
     if available is not None and not available.is_available():
-        raise ValueError(
+        raise DeviceError(
             f"device={device!r} was asked for, but torch {torch.__version__} sees no "
             f"{resolved.type.upper()} device here. Use device='auto' or device='cpu'."
         )
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
+        raise DeviceError(
             f"device={device!r} was asked for, but there are only "
             f"{torch.cuda.device_count()} CUDA devices here. Use device='auto'."
         )

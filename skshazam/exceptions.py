@@ -6,6 +6,7 @@ expect (``ValueError``, ``OSError``, ``ImportError``), so ``except ValueError`` 
 
 __all__ = [
     "CheckpointMismatchError",
+    "DeviceError",
     "ExtractionInterruptedError",
     "FeatureBlockError",
     "FeatureFileError",
@@ -29,6 +30,25 @@ __all__ = [
 class SkshazamError(Exception):
     """Root of every error that skshazam raises on purpose."""
 
+    def at(self, index: int, n_images: int) -> "SkshazamError":
+        """Return the same error, caused by this one, with an image's position.
+
+        Parameters
+        ----------
+        index : int
+            Position in the collection.
+        n_images : int
+            Length of the collection.
+
+        Returns
+        -------
+        error : SkshazamError
+            Of the same class.
+        """
+        named = type(self)(f"Image {index} of {n_images}: {self}")
+        named.__cause__ = self
+        return named
+
 
 class MissingDependencyError(SkshazamError, ImportError):
     """An optional package is needed and not installed."""
@@ -40,24 +60,6 @@ class ImageCollectionError(SkshazamError, ValueError):
 
 class ImageReadError(SkshazamError, OSError, ValueError):
     """One image cannot be turned into pixels; the message names it."""
-
-    def at(self, index: int, n_images: int) -> "ImageReadError":
-        """Return the same error, caused by this one, with the image's position.
-
-        Parameters
-        ----------
-        index : int
-            Position in the collection.
-        n_images : int
-            Length of the collection.
-
-        Returns
-        -------
-        error : ImageReadError
-        """
-        named = ImageReadError(f"Image {index} of {n_images}: {self}")
-        named.__cause__ = self
-        return named
 
 
 class TeacherSpecError(SkshazamError, ValueError):
@@ -86,6 +88,10 @@ class CheckpointMismatchError(SkshazamError, ValueError):
 
 class TeacherOutputError(SkshazamError, ValueError):
     """A loaded teacher does not return the vectors its spec promises."""
+
+
+class DeviceError(SkshazamError, ValueError):
+    """A device is unknown, or not on this machine."""
 
 
 class TeacherMemoryError(SkshazamError, MemoryError, ValueError):

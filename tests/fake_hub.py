@@ -11,6 +11,9 @@ MEMBER_TOKEN = "hf_ThisTokenIsKnownAndGranted"
 STRANGER_TOKEN = "hf_ThisTokenIsKnownAndNotGranted"
 WRONG_TOKEN = "hf_ThisTokenIsUnknown"
 
+# Of an address that is signed beforehand: whoever has it, has the file.
+SIGNATURE = "ThisSignatureOpensTheFile"
+
 COMMIT = "c0ffee00" * 5
 
 
@@ -35,6 +38,7 @@ class FakeHub:
 
     ``requests`` collects (method, path). ``failures`` answers are 503 before the Hub
     recovers; ``cuts`` downloads break half-way; ``message`` is said with each refusal.
+    ``storage`` sends downloads on to another server, which "serves" or "refuses" them.
     """
 
     repositories: dict[str, Repository | list[Repository]] = field(default_factory=dict)
@@ -42,6 +46,7 @@ class FakeHub:
     failures: int = 0
     cuts: int = 0
     message: str = ""
+    storage: str = ""
 
     def __enter__(self):
         class Handler(_Handler):
@@ -88,8 +93,13 @@ class _Handler(BaseHTTPRequestHandler):
         if hub.failures:
             hub.failures -= 1
             return self._refuse(503)
-        repo_id, _, rest = unquote(self.path).lstrip("/").partition("/resolve/")
+        path, _, query = self.path.partition("?")
+        if query and (hub.storage == "refuses" or SIGNATURE not in query):
+            return self._refuse(403)
+        repo_id, _, rest = unquote(path).lstrip("/").partition("/resolve/")
         revision, _, filename = rest.partition("/")
+        if query:
+            return self._serve_stored(unquote(path))
         token = self.headers.get("authorization", "").removeprefix("Bearer ")
         if token not in ("", MEMBER_TOKEN, STRANGER_TOKEN):
             return self._refuse(401, text="Invalid credentials in Authorization header")
@@ -106,7 +116,26 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(404, "RevisionNotFound")
         if filename not in at[0].files:
             return self._refuse(404, "EntryNotFound", commit=at[0].commit)
+        if hub.storage and self.command == "GET":
+            return self._send_on(f"/storage/{repo_id}/{revision}/{filename}")
         return self._serve(at[0].files[filename], at[0].commit)
+
+    def _send_on(self, path):
+        """Answer with the signed address of another server: this one by its name."""
+        port = self.hub.url.rpartition(":")[2]
+        location = f"http://localhost:{port}{path}?X-Signature={SIGNATURE}"
+        self.send_response(302)
+        self.send_header("Location", location)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def _serve_stored(self, path):
+        """Serve /storage/owner/repository/revision/file."""
+        _, _, owner, name, revision, filename = path.split("/", 5)
+        known = self.hub.repositories[f"{owner}/{name}"]
+        versions = known if isinstance(known, list) else [known]
+        at = next(each for each in versions if revision in each.revisions)
+        return self._serve(at.files[filename], at.commit)
 
     def _refuse(self, status, code="", *, text="", commit=""):
         self.send_response(status)

@@ -8,6 +8,7 @@ import click
 
 from skshazam.cli._parameters import (
     DTYPE,
+    IMPORT,
     JSON,
     PRECISIONS,
     PREPROCESSINGS,
@@ -18,7 +19,7 @@ from skshazam.cli._parameters import (
     WEIGHTS,
     joined_weights,
 )
-from skshazam.cli._reporting import EXIT_FINDINGS, echo_json
+from skshazam.cli._reporting import EXIT_FINDINGS, echo_json, in_the_shell
 from skshazam.cli._tiles import list_tiles
 
 __all__ = ["extract"]
@@ -47,11 +48,12 @@ N_SHOWN = 5
     help="Only every n-th image, from the i-th on; for Slurm arrays.",
 )
 @WEIGHTS
+@IMPORT
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1.")
 @click.option("--precision", type=PRECISIONS, default="auto", show_default=True)
 @click.option("--preprocessing", type=PREPROCESSINGS, default="fast", show_default=True)
 @click.option("--channels-last", is_flag=True, help="Keep channels innermost.")
-@click.option("--compile", is_flag=True, help="Compile teachers; pays for long runs.")
+@click.option("--compile", is_flag=True, help="Let torch.compile translate teachers.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
 @THREADS
 @DTYPE
@@ -69,7 +71,7 @@ N_SHOWN = 5
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be computed.")
 @click.option(
-    "--progress/--no-progress", default=None, help="Default: on a terminal only."
+    "--progress/--no-progress", default=None, help="Default: unless with --json."
 )
 @JSON
 def extract(
@@ -100,11 +102,13 @@ def extract(
     options |= {
         "weights": joined_weights(weights),
         "n_threads": threads,
-        "progress": sys.stderr.isatty() if progress is None else progress,
+        "progress": not as_json if progress is None else progress,
     }
     if dry_run:
         plan = _plan(paths, teachers, target, options)
         echo_json(plan) if as_json else click.echo(_format_plan(plan))
+        if plan["unreadable"]:
+            sys.exit(EXIT_FINDINGS)
         return
     if errors_out is not None:  # before hours of work, not after
         _write_errors(errors_out, [])
@@ -172,7 +176,9 @@ def _format_plan(plan: dict) -> str:
     """Return the plan as text."""
     lines = [f"{plan['images']:,} images; the store {plan['store']!r} holds of them:"]
     lines += [f"  {name}: {count:,}" for name, count in plan["stored"].items()]
-    lines.append(f"{plan['to_compute']:,} would be read, decoded and computed.")
+    lines.append(
+        f"{plan['to_compute']:,} would be read and, if they can be decoded, computed."
+    )
     if plan["unreadable"]:
         lines.append(f"{len(plan['unreadable']):,} cannot be read:")
         lines += _first_of(plan["unreadable"])
@@ -182,7 +188,7 @@ def _format_plan(plan: dict) -> str:
 def _named(errors, paths) -> list[dict]:
     """Return unreadable images with the reason, in order."""
     return [
-        {"path": paths[position], "error": str(errors[position])}
+        {"path": paths[position], "error": in_the_shell(str(errors[position]))}
         for position in sorted(errors)
     ]
 

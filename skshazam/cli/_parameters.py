@@ -1,5 +1,8 @@
 """What commands take in the same way: teachers, weights, shards, shared options."""
 
+import importlib
+import importlib.util
+import sys
 from pathlib import Path
 
 import click
@@ -7,6 +10,7 @@ import click
 __all__ = [
     "DTYPE",
     "EXISTING",
+    "IMPORT",
     "JSON",
     "PRECISIONS",
     "PREPROCESSINGS",
@@ -119,6 +123,41 @@ class WeightsType(click.ParamType):
         return name, path
 
 
+def _import_all(ctx, param, names: tuple[str, ...]) -> None:
+    """Import modules or files in which users register teachers of their own."""
+    for name in names:
+        try:
+            if name.endswith(".py"):
+                _import_file(Path(name))
+            else:
+                sys.path.insert(0, "")
+                importlib.import_module(name)
+        except Exception as error:
+            raise click.BadParameter(
+                f"{name!r} cannot be imported: {type(error).__name__}: {error}",
+                ctx,
+                param,
+            ) from error
+
+
+def _import_file(path: Path) -> None:
+    """Import a file under its own name, as a program beside it would."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+
+
+IMPORT = click.option(
+    "--import",
+    multiple=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_import_all,
+    metavar="FILE.py",
+    help="Run a Python file that calls register_teacher(spec); then --teachers may "
+    "name what it registered. May be repeated.",
+)
 SHARD = ShardType()
 TEACHER_NAMES = NamesType()
 

@@ -1,6 +1,7 @@
 """What every command says in the same way: errors, tables, sizes, JSON."""
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 
@@ -15,10 +16,28 @@ __all__ = [
     "echo_json",
     "format_bytes",
     "format_table",
+    "in_the_shell",
 ]
 
 EXIT_FINDINGS = 3
 EXIT_INTERRUPTED = 130
+
+# How a message says something to a Python user, and what a shell user types for it.
+_IN_THE_SHELL = (
+    (r"weights=\{'([^']+)': '([^']*)'\}", r"--weights \1=\2"),
+    (r"FeatureStore\(path, dtype='(\w+)'\)", r"--dtype \1"),
+    (
+        r"\b(device|precision|preprocessing|dtype)='([\w:]+)'",
+        lambda found: f"--{found[1]} {found[2]}",
+    ),
+    (r"\bon_error='(\w+)'", r"--on-error \1"),
+    (r"\bimages=", "--images"),
+    (r"\bcheck=(\d+)", r"--check \1"),
+    (
+        r"pass a TeacherSpec or call register_teacher\(spec\)",
+        "pass --import FILE.py, a file that calls register_teacher(spec)",
+    ),
+)
 
 
 class ReportingGroup(click.Group):
@@ -42,10 +61,27 @@ class ReportingGroup(click.Group):
         except BrokenPipeError:
             raise  # the reader has seen enough; click knows how to end
         except (SkshazamError, OSError) as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(in_the_shell(str(error))) from error
         except KeyboardInterrupt as interrupt:
             click.echo(f"\nInterrupted. {interrupt}".rstrip(), err=True)
             sys.exit(EXIT_INTERRUPTED)
+
+
+def in_the_shell(message: str) -> str:
+    """Return a message with options of the command line instead of parameters.
+
+    Parameters
+    ----------
+    message : str
+        Written for Python users.
+
+    Returns
+    -------
+    message : str
+    """
+    for pattern, replacement in _IN_THE_SHELL:
+        message = re.sub(pattern, replacement, message)
+    return message
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -9,6 +9,7 @@ import click
 from skshazam.cli._parameters import (
     DTYPE,
     EXISTING,
+    IMPORT,
     JSON,
     PRECISIONS,
     PREPROCESSINGS,
@@ -35,6 +36,11 @@ STORE = click.argument(
 NEW_STORE = click.argument(
     "path", metavar="STORE", type=click.Path(file_okay=False, path_type=Path)
 )
+ADVICE = """\
+Files that end in .damaged were set aside; what was intact in them is stored.
+Run `skshazam extract` again to compute the rest, then delete them. The others could
+not be set aside, or were moved here from elsewhere: make room, get the right to
+write, or move them back, and run `skshazam store verify`."""
 TEACHER = click.option("--teacher", required=True, help="Whose features.")
 
 
@@ -79,6 +85,7 @@ def compact(path: Path, as_json: bool):
 @click.argument("out", type=click.Path(path_type=Path))
 @TEACHER
 @WEIGHTS
+@IMPORT
 @click.option("--precision", type=PRECISIONS, default="auto", show_default=True)
 @click.option("--preprocessing", type=PREPROCESSINGS, default="fast", show_default=True)
 @DTYPE
@@ -103,9 +110,10 @@ def export(
     slide, x, y.
     """
     from skshazam.exchange import export_features
+    from skshazam.exchange._file_formats import FORMATS
 
     listed = list_tiles(tiles)
-    by_slide = not out.suffix or out.is_dir()
+    by_slide = out.suffix.lower() not in FORMATS or out.is_dir()
     if by_slide and listed.slides is None:
         raise click.UsageError(
             f"OUT={str(out)!r} is a folder for one file a slide, and {str(tiles)!r} "
@@ -136,6 +144,7 @@ def export(
 @click.argument("file", metavar="FILE_OR_FOLDER", type=EXISTING)
 @TEACHER
 @WEIGHTS
+@IMPORT
 @click.option(
     "--precision",
     type=PRECISIONS,
@@ -233,11 +242,15 @@ def _show(found, as_json: bool) -> None:
             f"{teacher.shards:,}",
             format_bytes(teacher.bytes),
             str(len(teacher.damaged)),
+            (teacher.commit or "-")[:12],
             teacher.fingerprint[:12],
         )
         for teacher in found.teachers
     ]
-    header = ("teacher", "dim", "dtype", "rows", "files", "size", "damaged", "identity")
+    header = (
+        *("teacher", "dim", "dtype", "rows", "files", "size", "damaged"),
+        *("commit", "identity"),
+    )
     click.echo(f"Store: {found.path}\n")
     click.echo(format_table(header, rows))
     click.echo(
@@ -245,9 +258,6 @@ def _show(found, as_json: bool) -> None:
         f"{format_bytes(found.files.bytes)}."
     )
     if found.damaged:
-        click.echo("\nDamaged, and set aside:")
+        click.echo("\nDamaged, or not of this teacher:")
         click.echo("\n".join(f"  {path}" for path in found.damaged))
-        click.echo(
-            "Their intact rows are kept. Run `skshazam extract` again to compute the "
-            "others, then delete these files."
-        )
+        click.echo(ADVICE)

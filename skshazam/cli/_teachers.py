@@ -1,16 +1,23 @@
 """skshazam teachers: who they are, and whether they can be loaded here."""
 
+import sys
 from dataclasses import asdict
 
 import click
 
 from skshazam.cli._parameters import JSON
-from skshazam.cli._reporting import echo_json, format_table
+from skshazam.cli._reporting import EXIT_FINDINGS, echo_json, format_table
 
 __all__ = ["teachers"]
 
 HEADER = ("name", "dim", "pooling", "px", "licence", "gated", "where")
 # The column that shows a field of TeacherSpec.
+NOT_VERIFIED = (
+    "\n* sources disagree or are silent on this; no teacher at all has been compared "
+    "with\n  its published weights:"
+)
+# What --check finds of teachers that cannot be loaded.
+OUT_OF_REACH = {"refused", "missing", "offline", "failed", "incomplete"}
 COLUMN_OF = {"size": "px", "resize": "px", "architecture": "name", "weights": "name"}
 
 
@@ -24,7 +31,8 @@ def teachers(names: tuple[str, ...], check: bool, as_json: bool):
     """List teachers: dimension, input, licence, and whether they can be loaded.
 
     NAMES restricts the list. Nothing is downloaded, and without --check no connection
-    is opened.
+    is opened. With --check and NAMES, the exit code is 3 if one of them cannot be
+    loaded.
     """
     from skshazam.teachers import check_availabilities, get_teacher, list_teachers
 
@@ -34,7 +42,14 @@ def teachers(names: tuple[str, ...], check: bool, as_json: bool):
         echo_json(
             [_facts(spec, where) for spec, where in zip(specs, found, strict=True)]
         )
-        return
+    else:
+        _echo_table(specs, found, with_advice=check or bool(names))
+    if check and names and any(where.status in OUT_OF_REACH for where in found):
+        sys.exit(EXIT_FINDINGS)
+
+
+def _echo_table(specs, found, *, with_advice: bool) -> None:
+    """Print the teachers, what is in doubt about them, and how to get them."""
     rows = [_row(spec, where) for spec, where in zip(specs, found, strict=True)]
     click.echo(format_table(HEADER, rows))
     notes = [
@@ -43,9 +58,9 @@ def teachers(names: tuple[str, ...], check: bool, as_json: bool):
         if spec.unverified
     ]
     if notes:
-        click.echo("\n* not verified against the published weights, or disputed:")
+        click.echo(NOT_VERIFIED)
         click.echo("\n".join(notes))
-    if check or names:
+    if with_advice:
         click.echo()
         for where in found:
             click.echo(_advice(where))
@@ -73,7 +88,8 @@ def _row(spec, where) -> tuple[str, ...]:
 def _advice(where) -> str:
     """Return where a teacher's weights are, and what to do if they are not."""
     steps = " ".join(f"{i}. {step}" for i, step in enumerate(where.steps, start=1))
-    return f"{where.name}: {where.status}. {where.detail} {steps}".rstrip()
+    detail = f"{where.detail.rstrip('.')}."
+    return f"{where.name}: {where.status}. {detail} {steps}".rstrip()
 
 
 def _facts(spec, where) -> dict:

@@ -91,13 +91,19 @@ def _read_csv(source: Path) -> TileList:
             rows = [(reader.line_num, row) for row in reader]
     except (csv.Error, UnicodeDecodeError) as error:
         raise ImageCollectionError(
-            f"{str(source)!r} is no CSV file in UTF-8: {error}. Save it as 'CSV UTF-8' "
-            "with commas between columns, one of them named 'path'."
+            f"{str(source)!r} cannot be read as a CSV file in UTF-8: {error}. Save it "
+            "as 'CSV UTF-8' with commas between columns, one of them named 'path', and "
+            "close every quote."
         ) from error
     if "path" not in columns:
         raise ImageCollectionError(
             f"{str(source)!r} has the columns {columns}; expected one named 'path', "
             "and commas between columns. Name the column of the image files 'path'."
+        )
+    if len(set(columns)) < len(columns):
+        raise ImageCollectionError(
+            f"{str(source)!r} has the columns {columns}; expected each once. Rename or "
+            "drop the repeated one."
         )
     if not rows:
         raise ImageCollectionError(
@@ -134,7 +140,8 @@ def _pixels(row: dict, column: str, line: int, source: Path) -> int:
     """Return a coordinate."""
     text = _cell(row, column, line, source)
     try:
-        return int(text)
+        # A table that once had a gap in this column writes 12.0 for 12.
+        return int(text.removesuffix(".0"))
     except ValueError as error:
         raise ImageCollectionError(
             f"Line {line} of {str(source)!r} has {column}={text!r}; expected a whole "

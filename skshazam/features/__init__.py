@@ -2,14 +2,17 @@
 
 from skshazam._blocks import TeacherBlocks, TeacherFeatures
 from skshazam.features._extraction import Extraction, extract_features
+from skshazam.features._options import ExtractionOptions
 from skshazam.features._readback import read_features
 from skshazam.features._stored import StoredExtraction
-from skshazam.features._tasks import extract_to_store
+from skshazam.features._tasks import ExtractionTask, extract_to_store, run_task
 from skshazam.features._transformer import TeacherFeatureTransformer
 from skshazam.storage import FeatureStore
 
 __all__ = [
     "Extraction",
+    "ExtractionOptions",
+    "ExtractionTask",
     "FeatureStore",
     "StoredExtraction",
     "TeacherBlocks",
@@ -18,4 +21,5 @@ __all__ = [
     "extract_features",
     "extract_to_store",
     "read_features",
+    "run_task",
 ]

@@ -11,8 +11,9 @@ from itertools import islice
 import numpy as np
 
 from skshazam._blocks import TeacherBlocks, TeacherFeatures
-from skshazam.exceptions import ImageReadError
+from skshazam.exceptions import SkshazamError
 from skshazam.features._forward import ForwardPass, Work
+from skshazam.features._options import ExtractionOptions
 from skshazam.features._progress import progress_bar
 from skshazam.images import ImageStream
 from skshazam.teachers import Teacher
@@ -28,12 +29,13 @@ class Extraction:
     ----------
     features : TeacherFeatures of shape (n_images, sum of dims), dtype=float32
         One row per image, teachers side by side; NaN where an image was unreadable.
-    errors : dict of int to ImageReadError, default={}
-        The unreadable images by position.
+    errors : dict of int to SkshazamError, default={}
+        The images that gave no features by position: an ImageReadError if one is
+        unreadable, a TeacherOutputError if a teacher computes no finite vector.
     """
 
     features: TeacherFeatures
-    errors: dict[int, ImageReadError] = field(default_factory=dict)
+    errors: dict[int, SkshazamError] = field(default_factory=dict)
 
 
 def extract_features(
@@ -65,7 +67,7 @@ def extract_features(
     n_threads : int, default=1
         Threads that decode images.
     on_error : {"raise", "nan"}, default="raise"
-        Whether an unreadable image ends the run or becomes a row of NaN.
+        Whether an image that gives no features ends the run or becomes a row of NaN.
     progress : bool, default=False
         Show a progress bar.
 
@@ -78,7 +80,8 @@ def extract_features(
     ImageReadError
         An image is unreadable and `on_error` is "raise"; the message names it.
     TeacherOutputError
-        A teacher computed a value that is not finite.
+        A teacher computed a value that is not finite, and `on_error` is "raise"; the
+        message names teacher and image.
     TeacherMemoryError
         A teacher does not fit into the device's memory with one image a batch.
 
@@ -86,23 +89,35 @@ def extract_features(
     --------
     extract_to_store : Keep the features on disk, and compute only what is missing.
     """
+    ExtractionOptions(
+        precision=precision,
+        preprocessing=preprocessing,
+        batch_size=batch_size,
+        n_threads=n_threads,
+        on_error=on_error,
+    )
     blocks = TeacherBlocks(
         tuple(teachers), tuple(teacher.dim for teacher in teachers.values())
     )
     features = np.full((len(images), blocks.n_features), np.nan, dtype=np.float32)
-    errors: dict[int, ImageReadError] = {}
+    errors: dict[int, SkshazamError] = {}
     stream = ImageStream(images, n_threads=n_threads, n_ahead=2 * batch_size)
     readable = _readable(enumerate(stream), errors, on_error)
     forward = ForwardPass(
         teachers.__getitem__, precision=precision, preprocessing=preprocessing
     )
+    batches = _batches(readable, batch_size, tuple(teachers))
     with progress_bar(len(images), progress) as bar:
-        for work, values in forward.run(
-            _batches(readable, batch_size, tuple(teachers))
-        ):
+        for outcome in forward.run(batches):
+            positions = outcome.work.positions
+            for row, fault in outcome.faults.items():
+                errors[positions[row]] = fault.at(positions[row], len(images))
+                if on_error == "raise":
+                    raise errors[positions[row]]
             for name, columns in zip(teachers, blocks.slices, strict=True):
-                features[work.positions, columns] = values[name]
-            bar.update(len(work.positions))
+                kept = [positions[row] for row in outcome.work.rows[name]]
+                features[kept, columns] = outcome.features[name]
+            bar.update(len(positions))
     return Extraction(TeacherFeatures(features, blocks), errors)
 
 

@@ -6,13 +6,17 @@ Keeps a GPU busy while results travel, and survives its running out of memory.
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
 from skshazam._device import resolve_precision
-from skshazam.exceptions import TeacherMemoryError, TeacherOutputError
+from skshazam.exceptions import (
+    SkshazamError,
+    TeacherMemoryError,
+    TeacherOutputError,
+)
 from skshazam.teachers import Teacher
 from skshazam.teachers._image_batch import ImageBatch
 
@@ -45,6 +49,25 @@ class Work:
         return len({row for of_teacher in self.rows.values() for row in of_teacher})
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one batch.
+
+    Parameters
+    ----------
+    work : Work
+        The batch, its rows without the images in `faults`.
+    features : dict of str to ndarray of shape (len(rows), dim), dtype=float32
+        By teacher.
+    faults : dict of int to TeacherOutputError
+        Indices into ``work.images`` of those that give no features.
+    """
+
+    work: Work
+    features: dict[str, np.ndarray]
+    faults: dict[int, TeacherOutputError]
+
+
 class ForwardPass:
     """Run teachers over batches.
 
@@ -56,21 +79,27 @@ class ForwardPass:
         Autocast dtype.
     preprocessing : {"fast", "pil"}
         Who resizes.
+    kept_as : dtype, default=np.float32
+        In which the features will be kept; what it cannot hold is a fault.
     """
 
     def __init__(
-        self, load: Callable[[str], Teacher], *, precision: str, preprocessing: str
+        self,
+        load: Callable[[str], Teacher],
+        *,
+        precision: str,
+        preprocessing: str,
+        kept_as=np.float32,
     ):
         self.load = load
         self.precision = precision
         self.preprocessing = preprocessing
+        self.kept_as = np.dtype(kept_as)
         self._teachers: dict[str, Teacher] = {}
         # Images a forward pass, of those teachers that ran out of memory.
         self._fitting: dict[str, int] = {}
 
-    def run(
-        self, batches: Iterable[Work]
-    ) -> Iterator[tuple[Work, dict[str, np.ndarray]]]:
+    def run(self, batches: Iterable[Work]) -> Iterator["Outcome"]:
         """Yield each batch with its features.
 
         Parameters
@@ -80,14 +109,19 @@ class ForwardPass:
 
         Yields
         ------
-        work : Work
-        features : dict of str to ndarray of shape (len(rows), dim), dtype=float32
+        outcome : Outcome
+            Of each batch; if the next cannot be had, those in flight come first.
         """
         launched: deque = deque()
-        for work in batches:
-            launched.append((work, self._launch(work)))
-            if len(launched) > self._n_in_flight():
+        try:
+            for work in batches:
+                launched.append((work, self._launch(work)))
+                if len(launched) > self._n_in_flight():
+                    yield self._collected(*launched.popleft())
+        except SkshazamError:
+            while launched:
                 yield self._collected(*launched.popleft())
+            raise
         while launched:
             yield self._collected(*launched.popleft())
 
@@ -124,7 +158,9 @@ class ForwardPass:
                 ]
                 return torch.cat(parts)
             except torch.OutOfMemoryError as error:
-                self._halve(name, n_fitting, error)
+                # Its traceback would keep alive what took the memory.
+                failure = error.with_traceback(None)
+            self._halve(name, n_fitting, failure)
 
     def _one_pass(self, name: str, images: ImageBatch) -> torch.Tensor:
         teacher = self._teachers[name]
@@ -153,16 +189,34 @@ class ForwardPass:
         if device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _collected(
-        self, work: Work, launched: dict[str, torch.Tensor]
-    ) -> tuple[Work, dict[str, np.ndarray]]:
-        """Wait for the features of one batch and check them."""
+    def _collected(self, work: Work, launched: dict[str, torch.Tensor]) -> "Outcome":
+        """Wait for the features of one batch, and take out what cannot be kept."""
         features = {name: tensor.cpu().numpy() for name, tensor in launched.items()}
+        faults: dict[int, TeacherOutputError] = {}
         for name, values in features.items():
-            if not np.isfinite(values).all():
-                raise TeacherOutputError(
-                    f"Teacher {name!r} computed values that are not finite, in "
-                    f"{self._dtype(self._teachers[name])}. Pass precision='float32'; "
-                    "if that is what it ran in, check its weights."
-                )
-        return work, features
+            with np.errstate(over="ignore"):
+                is_kept = np.isfinite(values.astype(self.kept_as)).all(axis=1)
+            for row in np.flatnonzero(~is_kept):
+                fault = self._fault(name, values[row])
+                faults.setdefault(work.rows[name][row], fault)
+        rows = {}
+        for name, values in features.items():
+            kept = [row not in faults for row in work.rows[name]]
+            rows[name] = [row for row in work.rows[name] if row not in faults]
+            features[name] = values[kept]
+        return Outcome(replace(work, rows=rows), features, faults)
+
+    def _fault(self, name: str, values: np.ndarray) -> TeacherOutputError:
+        """Return what is wrong with the features of one image."""
+        if np.isfinite(values).all():
+            return TeacherOutputError(
+                f"Teacher {name!r} gives {np.abs(values).max():.6g}, and "
+                f"{self.kept_as.name}, in which the store keeps features, ends at "
+                f"{np.finfo(self.kept_as).max:.6g}. Use FeatureStore(path, "
+                "dtype='float32')."
+            )
+        return TeacherOutputError(
+            f"Teacher {name!r} computes values that are not finite, in "
+            f"{self._dtype(self._teachers[name])}. Pass precision='float32'; if that "
+            "is what it ran in, check its weights, and look at the image."
+        )

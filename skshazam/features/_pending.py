@@ -5,12 +5,12 @@ stored is not decoded. Everything else is read once.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from PIL import Image
 
-from skshazam.exceptions import ImageReadError
+from skshazam.exceptions import ImageReadError, SkshazamError
 from skshazam.features._image_digests import known_files
 from skshazam.images import read_image
 from skshazam.images._digest import (
@@ -48,18 +48,21 @@ class PendingImages:
     batch_size : int, default=64
         Images that are asked for together, and decoded one batch ahead.
     on_error : {"raise", "nan"}, default="raise"
-        Whether an unreadable image is raised or kept in `errors`.
+        Whether an image that gives no features is raised or kept in `errors`.
     first : int, default=0
         Position of the first image in the user's collection; for error messages.
     n_images : int, default=None
         Length of the user's collection. None means that of `images`.
 
+    on_settled : callable, default=None
+        Called whenever images turn out to need nothing more.
+
     Attributes
     ----------
     digests : ndarray of shape (n, 32), dtype=uint8
         Digest of each readable image, as far as they are known.
-    errors : dict of int to ImageReadError
-        Unreadable images by position in `images`.
+    errors : dict of int to SkshazamError
+        Images that give no features by position in `images`.
     n_found : int
         Images that needed nothing.
     learnt : list of (bytes, bytes)
@@ -77,6 +80,7 @@ class PendingImages:
         on_error: str = "raise",
         first: int = 0,
         n_images: int | None = None,
+        on_settled: Callable[[], None] | None = None,
     ):
         self.images = images
         self.files = files
@@ -86,8 +90,9 @@ class PendingImages:
         self.on_error = on_error
         self.first = first
         self.n_images = n_images or len(images)
+        self.on_settled = on_settled or (lambda: None)
         self.digests = np.zeros((len(images), DIGEST_SIZE), dtype=np.uint8)
-        self.errors: dict[int, ImageReadError] = {}
+        self.errors: dict[int, SkshazamError] = {}
         self.n_found = 0
         self.learnt: list[tuple[bytes, bytes]] = []
 
@@ -101,13 +106,34 @@ class PendingImages:
         )
         for position, pixels in looked_at:
             if isinstance(pixels, ImageReadError):
-                if self.on_error == "raise":
-                    raise pixels
-                self.errors[position] = pixels
+                self.refuse(position, pixels)
             elif pixels is None:
                 self.n_found += 1
+                self.on_settled()
             else:
                 yield position, pixels
+
+    def refuse(
+        self, position: int, error: SkshazamError, was_found: bool = False
+    ) -> None:
+        """Note that an image gives no features, or raise that.
+
+        Parameters
+        ----------
+        position : int
+            Which image.
+        error : SkshazamError
+            Why.
+        was_found : bool, default=False
+            Whether it counts as found until now.
+        """
+        named = error.at(self.first + position, self.n_images)
+        if self.on_error == "raise":
+            raise named
+        self.digests[position] = 0
+        self.errors[position] = named
+        self.n_found -= was_found
+        self.on_settled()
 
     def lacking(self, positions: Sequence[int]) -> dict[str, list[int]]:
         """Return, for each teacher, the indices of images that it has not seen.
@@ -142,6 +168,7 @@ class PendingImages:
         # One thread of its own, ahead of the others: on a network a stat takes long.
         for positions, n_found in map_in_order(self._sift, groups, n_ahead=2):
             self.n_found += n_found
+            self.on_settled()
             yield from positions
 
     def _sift(self, positions: list[int]) -> tuple[list[int], int]:
@@ -159,7 +186,7 @@ class PendingImages:
         try:
             digest, pixels = self._identify(self.images[position])
         except ImageReadError as error:
-            return position, error.at(self.first + position, self.n_images)
+            return position, error
         self.digests[position] = _as_rows([digest])[0]
         return position, pixels
 

@@ -1,5 +1,7 @@
 """progress_bar: how far an extraction is, its rate, and when it will be done."""
 
+import sys
+
 from tqdm.auto import tqdm
 
 __all__ = ["progress_bar"]
@@ -20,7 +22,8 @@ def progress_bar(n_images: int, shown: bool) -> tqdm:
     bar : tqdm
         A context manager; ``update(n)`` moves it on.
     """
-    # Little smoothing: batches come in jumps.
+    # A log is read later: a line now and then is enough there. Little smoothing,
+    # because batches come in jumps.
     return tqdm(
         total=n_images,
         desc="images",
@@ -28,4 +31,5 @@ def progress_bar(n_images: int, shown: bool) -> tqdm:
         disable=not shown,
         leave=False,
         smoothing=0.05,
+        mininterval=0.1 if sys.stderr.isatty() else 30,
     )

@@ -63,9 +63,22 @@ def read_features(
     specs = resolve_teachers(teachers, weights)
     store = FeatureStore.of(store)
     options = ExtractionOptions(precision=precision, preprocessing=preprocessing)
-    features, found = _gathered(np.asarray(digests), specs, store, options)
+    digests = np.asarray(digests)
+    if digests.dtype != np.uint8 or digests.ndim != 2 or digests.shape[1] != 32:
+        raise FeatureStoreError(
+            f"digests has shape {digests.shape} and dtype {digests.dtype}; expected "
+            "(n_images, 32) and uint8. Pass extract_to_store(images, ...).digests; for "
+            "images themselves, use TeacherFeatureTransformer(store=...)."
+        )
+    features, found = _gathered(digests, specs, store, options)
     if not found.all():
         first = int(np.flatnonzero(~found)[0])
+        n_zeros = int((~digests.any(axis=1)).sum())
+        if n_zeros:
+            raise FeatureStoreError(
+                f"{n_zeros} of {len(digests)} digests are zeros: their images gave no "
+                "features. Leave out the positions in extraction.errors."
+            )
         raise FeatureStoreError(
             f"The store at {str(store.path)!r} lacks the features of "
             f"{int((~found).sum())} of {len(found)} images, the first at position "
@@ -110,7 +123,7 @@ def stored_features(
     FeatureStoreError
         Rows are damaged again and again.
     """
-    n_again = 0
+    n_computed = 0
     for _ in range(MAX_ROUNDS):
         with progress_bar(len(images), progress) as bar:
             extraction = StoreRun(images, specs, store, options).run(bar)
@@ -118,14 +131,14 @@ def stored_features(
         unreadable[list(extraction.errors)] = True
         features, found = _gathered(extraction.digests, specs, store, options)
         n_lost = int((~found & ~unreadable).sum())
-        n_computed = extraction.n_computed
+        n_readable = len(images) - len(extraction.errors)
+        # An image may have been computed in two rounds.
+        n_computed = min(n_computed + extraction.n_computed, n_readable)
         if not n_lost:
-            n_found = extraction.n_found - n_again
             return features, replace(
-                extraction, n_computed=n_computed + n_again, n_found=n_found
+                extraction, n_computed=n_computed, n_found=n_readable - n_computed
             )
         logger.warning("%d stored rows were damaged; computing them again", n_lost)
-        n_again += n_computed
     raise FeatureStoreError(
         f"The store at {str(store.path)!r} returned damaged rows {MAX_ROUNDS} times in "
         f"a row, the last time {n_lost} of {len(images)}. The disk or network below it "

@@ -5,7 +5,7 @@ only what was in flight.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import islice
@@ -13,11 +13,12 @@ from itertools import islice
 import numpy as np
 from tqdm.auto import tqdm
 
-from skshazam.exceptions import FeatureStoreError, ImageReadError
-from skshazam.features._forward import ForwardPass, Work
+from skshazam.exceptions import FeatureStoreError, SkshazamError
+from skshazam.features._forward import ForwardPass, Outcome, Work
 from skshazam.features._identity import describe_features, feature_fingerprint
 from skshazam.features._options import ExtractionOptions
 from skshazam.features._pending import PendingImages
+from skshazam.features._progress import progress_bar
 from skshazam.storage._store import FeatureStore
 from skshazam.teachers import Teacher, TeacherSpec, load_teacher
 
@@ -37,9 +38,11 @@ class StoredExtraction:
     ----------
     digests : ndarray of shape (n_images, 32), dtype=uint8
         Content digest of each image, by which its features are stored; zeros where an
-        image was unreadable.
-    errors : dict of int to ImageReadError, default={}
-        The unreadable images by position.
+        image gave none.
+    errors : dict of int to SkshazamError, default={}
+        The images that gave no features by position: an ImageReadError if one is
+        unreadable, a TeacherOutputError if a teacher computes no vector that can be
+        kept.
     n_computed : int, default=0
         Images that at least one teacher was run on.
     n_found : int, default=0
@@ -47,7 +50,7 @@ class StoredExtraction:
     """
 
     digests: np.ndarray
-    errors: dict[int, ImageReadError] = field(default_factory=dict)
+    errors: dict[int, SkshazamError] = field(default_factory=dict)
     n_computed: int = 0
     n_found: int = 0
 
@@ -96,7 +99,10 @@ class StoreRun:
             on_error=options.on_error,
             first=first,
             n_images=n_images,
+            on_settled=self._on_settled,
         )
+        self._bar = progress_bar(len(images), shown=False)
+        self._commits: dict[str, str] = {}
         self._n_computed = 0
 
     def run(self, bar: tqdm) -> StoredExtraction:
@@ -115,17 +121,19 @@ class StoreRun:
             self._load,
             precision=self.options.precision,
             preprocessing=self.options.preprocessing,
+            kept_as=self.store.dtype,
         )
+        self._bar = bar
         self._refresh()
         try:
-            for work, features in forward.run(self._batches()):
-                self._keep(work, features)
-                self._show(bar)
+            for outcome in forward.run(self._batches()):
+                self._keep(outcome)
+                self._on_settled()
         finally:
             self._learn(at_least=1)
             if self._n_computed:
                 self.store.close()  # merges the small shards of this run
-        self._show(bar)
+        self._on_settled()
         pending = self._pending
         return StoredExtraction(
             pending.digests, pending.errors, self._n_computed, pending.n_found
@@ -169,17 +177,24 @@ class StoreRun:
             commit=teacher.commit,
         )
         self.store.describe(self._fingerprints[name], facts)
+        if teacher.commit is not None:
+            self._commits[name] = teacher.commit
         return teacher
 
-    def _keep(self, work: Work, features: Mapping[str, np.ndarray]) -> None:
-        """Write one batch."""
+    def _keep(self, outcome: Outcome) -> None:
+        """Write one batch, and then say which of its images cannot be written."""
+        work = outcome.work
         digests = self._pending.digests[work.positions]
-        for name, values in features.items():
-            self._folders[name].write(
-                digests[work.rows[name]], values, {"torch": version("torch")}
-            )
+        for name, values in outcome.features.items():
+            origin = {"torch": version("torch")}
+            if name in self._commits:
+                origin["commit"] = self._commits[name]
+            self._folders[name].write(digests[work.rows[name]], values, origin)
         self._n_computed += work.n_lacking
-        self._learn(at_least=LEARNT_ROWS)
+        for row, fault in outcome.faults.items():
+            # An image that is in the batch twice was computed once.
+            for twin in np.flatnonzero((digests == digests[row]).all(axis=1)):
+                self._pending.refuse(work.positions[twin], fault, was_found=twin != row)
 
     def _learn(self, at_least: int) -> None:
         """Write what was learnt about files, if it is worth a shard."""
@@ -196,11 +211,12 @@ class StoreRun:
             # The index saves reading, and nothing depends on it.
             logger.debug("The index of files was not written: %s", error)
 
-    def _show(self, bar: tqdm) -> None:
-        """Move the progress bar to the number of images done."""
+    def _on_settled(self) -> None:
+        """Keep what was learnt, and move the progress bar."""
+        self._learn(at_least=LEARNT_ROWS)
         pending = self._pending
         done = pending.n_found + len(pending.errors) + self._n_computed
-        bar.update(done - bar.n)
+        self._bar.update(done - self._bar.n)
 
 
 def fingerprints_of(

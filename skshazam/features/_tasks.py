@@ -9,11 +9,21 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, wait
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from tqdm.auto import tqdm
 
-from skshazam.exceptions import ExtractionInterruptedError, SkshazamError
+from skshazam._device import resolve_device
+from skshazam.exceptions import (
+    ExtractionInterruptedError,
+    FeatureStoreError,
+    FeatureStoreMismatchError,
+    OfflineTeacherError,
+    SkshazamError,
+    TeacherMemoryError,
+)
 from skshazam.features._options import ExtractionOptions
 from skshazam.features._progress import progress_bar
 from skshazam.features._stored import StoredExtraction, StoreRun
@@ -27,6 +37,8 @@ logger = logging.getLogger("skshazam")
 
 # How often a task whose worker died is handed out again.
 MAX_ROUNDS = 3
+# What may be different on another worker, or a minute later.
+PASSING = (FeatureStoreError, OfflineTeacherError, TeacherMemoryError)
 # Tasks handed out at once: enough for any cluster, and a bound on what waits there.
 MAX_WAITING = 256
 
@@ -129,8 +141,10 @@ def extract_to_store(
     n_threads : int, default=1
         Threads that read and decode.
     on_error : {"raise", "nan"}, default="raise"
-        Whether an unreadable image ends the run or is listed in ``errors``. What was
-        computed before is kept in both cases.
+        Whether the first image that is found to give no features ends the run, or all
+        such images are listed in ``errors``. What was computed before is kept in both
+        cases. Which is found first may differ from run to run: batches of neighbours
+        are taken in random order, so that runs side by side share the work.
     progress : bool, default=False
         Show a progress bar with rate and remaining time.
     executor : concurrent.futures.Executor, default=None
@@ -149,8 +163,12 @@ def extract_to_store(
     ------
     ImageReadError
         An image is unreadable and `on_error` is "raise"; the message names it.
+    TeacherOutputError
+        A teacher computes no vector that the store can keep, and `on_error` is "raise".
     FeatureStoreError
         The store cannot be written, for example because the disk is full.
+    DeviceError
+        There is no such device here.
     ExtractionInterruptedError
         Workers of the executor died repeatedly. What they computed is kept.
 
@@ -158,11 +176,11 @@ def extract_to_store(
     --------
     TeacherFeatureTransformer : The same as a step of a pipeline.
     """
-    images = check_image_collection(images)
-    if on_error == "raise":
-        check_files_exist(images)
-    specs = resolve_teachers(teachers, weights)
-    store = FeatureStore.of(store)
+    validate_parameter_constraints(
+        {"task_size": [Interval(Integral, 1, None, closed="left")]},
+        {"task_size": task_size},
+        caller_name="extract_to_store",
+    )
     options = ExtractionOptions(
         device=device,
         precision=precision,
@@ -173,6 +191,13 @@ def extract_to_store(
         n_threads=n_threads,
         on_error=on_error,
     )
+    images = check_image_collection(images)
+    specs = resolve_teachers(teachers, weights)
+    store = FeatureStore.of(store)
+    if executor is None:
+        resolve_device(device)
+    if on_error == "raise":
+        check_files_exist(images)
     with progress_bar(len(images), progress) as bar:
         if executor is None:
             return StoreRun(images, specs, store, options).run(bar)
@@ -250,6 +275,10 @@ def _outcome(future) -> StoredExtraction | Exception:
     """Return what a task gave; errors that another try would meet again are raised."""
     try:
         return future.result()
+    except FeatureStoreMismatchError:
+        raise
+    except PASSING as error:
+        return error
     except SkshazamError:
         raise
     except Exception as error:  # noqa: BLE001 - every scheduler has its own classes

@@ -7,21 +7,18 @@ from typing import ClassVar
 from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import (
-    Interval,
-    StrOptions,
     validate_parameter_constraints,
 )
 from sklearn.utils.validation import check_is_fitted
 
 from skshazam._blocks import TeacherBlocks
 from skshazam.features._extraction import extract_features
-from skshazam.features._options import ExtractionOptions
+from skshazam.features._options import OPTION_CONSTRAINTS, ExtractionOptions
 from skshazam.features._readback import stored_features
 from skshazam.features._stored import fingerprints_of
 from skshazam.images import check_files_exist, check_image_collection
 from skshazam.storage._store import FeatureStore
 from skshazam.teachers import load_teacher, resolve_teachers
-from skshazam.teachers._preprocessing import PREPROCESSINGS
 
 __all__ = ["TeacherFeatureTransformer"]
 
@@ -56,12 +53,13 @@ default=("uni", "phikon-v2", "virchow", "gigapath")
         Autocast dtype. "auto" is each teacher's own on a GPU and float32 elsewhere.
     preprocessing : {"fast", "pil"}, default="fast"
         Who resizes and crops. "fast" does so on the device in batches; "pil" does it
-        with Pillow image by image, as the model cards do, and slower. Of square tiles
-        that are made smaller, the two differ by at most one grey level.
+        with Pillow image by image, as the model cards do, and slower. On real tiles
+        nearly all values agree to one grey level, and all to two.
     channels_last : bool, default=False
-        Keep the channels innermost in memory; pays for convolutional teachers.
+        Keep the channels innermost in memory, which may suit convolutional teachers.
     compile : bool, default=False
-        Let :func:`torch.compile` translate the teachers; pays for long runs on a GPU.
+        Let :func:`torch.compile` translate the teachers at their first batch; may pay
+        in long runs on a GPU.
     batch_size : int, default=64
         Images a forward pass. More is faster on a GPU and needs more memory; it is
         halved for a teacher that runs out of it. Features agree across batch sizes to
@@ -70,8 +68,8 @@ default=("uni", "phikon-v2", "virchow", "gigapath")
         Threads that decode images; -1 is one per core. None is one, unless in a
         :obj:`joblib.parallel_backend` context.
     on_error : {"raise", "nan"}, default="raise"
-        Whether an unreadable image ends the run, or becomes a row of NaN and an entry
-        of ``errors_``.
+        Whether an image that gives no features ends the run, or becomes a row of NaN
+        and an entry of ``errors_``.
     progress : bool, default=False
         Show a progress bar with rate and remaining time.
 
@@ -87,8 +85,10 @@ default=("uni", "phikon-v2", "virchow", "gigapath")
         Images that the last ``transform`` ran through at least one teacher.
     n_images_cached_ : int
         Images that the last ``transform`` found in the store.
-    errors_ : dict of int to ImageReadError
-        Unreadable images of the last ``transform``, by position.
+    errors_ : dict of int to SkshazamError
+        Images of the last ``transform`` that gave no features, by position: an
+        ImageReadError if one is unreadable, a TeacherOutputError if a teacher computes
+        no vector that can be kept.
 
     See Also
     --------
@@ -125,13 +125,12 @@ default=("uni", "phikon-v2", "virchow", "gigapath")
         "weights": [dict, None],
         "store": [str, os.PathLike, FeatureStore, None],
         "device": "no_validation",
-        "precision": [StrOptions({"auto", "float32", "float16", "bfloat16"})],
-        "preprocessing": [StrOptions(set(PREPROCESSINGS))],
-        "channels_last": ["boolean"],
-        "compile": ["boolean"],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        **{
+            option: constraint
+            for option, constraint in OPTION_CONSTRAINTS.items()
+            if option != "n_threads"
+        },
         "n_jobs": [Integral, None],
-        "on_error": [StrOptions({"raise", "nan"})],
         "progress": ["boolean"],
     }
 

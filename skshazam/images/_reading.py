@@ -6,6 +6,7 @@ Also says what counts as a collection of images. Order and parallelism live in
 
 import io
 import os
+import stat
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -100,11 +101,17 @@ def read_encoded(source) -> bytes:
         return source
     path = Path(source)
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_SIZE:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
             raise ImageReadError(
-                f"Cannot read {describe_image(source)}: {size / 2**30:.1f} GiB; "
-                "expected a tile of at most 1 GiB. Cut a slide into tiles first."
+                f"Cannot read {describe_image(source)}: it is {kind}. Pass an image "
+                "file; on_error='nan' goes on without it."
+            )
+        if status.st_size > MAX_FILE_SIZE:
+            raise ImageReadError(
+                f"Cannot read {describe_image(source)}: {status.st_size / 2**30:.1f} "
+                "GiB; expected a tile of at most 1 GiB. Cut a slide into tiles first."
             )
         return path.read_bytes()
     except FileNotFoundError as error:
@@ -116,8 +123,8 @@ def read_encoded(source) -> bytes:
         if isinstance(error, ImageReadError):
             raise
         raise ImageReadError(
-            f"Cannot read {describe_image(source)}: {error}. Pass a readable file, or "
-            "on_error='nan' to go on without it."
+            f"Cannot read {describe_image(source)}: {error}. Pass a readable file; "
+            "on_error='nan' goes on without it."
         ) from error
 
 
@@ -159,7 +166,9 @@ def _pixels_of(decode: Callable[[], np.ndarray], source) -> np.ndarray:
             f"Cannot decode {describe_image(source)}: Pillow knows no image format "
             f"that begins like this. {_REMEDY}"
         ) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's plugins raise nearly anything
         raise ImageReadError(
             f"Cannot decode {describe_image(source)}: {error}. {_REMEDY}"
         ) from error
@@ -176,9 +185,7 @@ def _opened(image: Image.Image) -> np.ndarray:
 
 def _rgb(image: Image.Image, source) -> np.ndarray:
     """Return the RGB pixels of an opened image of at most 8 bits a channel."""
-    # Pillow calls a 16-bit colour file "RGB", and would drop its lower bytes.
-    raw_modes = [str(tile[-1]) for tile in getattr(image, "tile", ())]
-    if image.mode not in _EIGHT_BIT_MODES or any(";16" in mode for mode in raw_modes):
+    if image.mode not in _EIGHT_BIT_MODES or _is_deep(image):
         raise ImageReadError(
             f"Cannot read {describe_image(source)}: Pillow mode {image.mode!r} holds "
             "more than 8 bits per channel or no colour. Convert it to 8-bit RGB first."
@@ -186,6 +193,23 @@ def _rgb(image: Image.Image, source) -> np.ndarray:
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return np.asarray(image.convert("RGB"))
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Return whether a file has more than 8 bits a channel, whatever its mode says.
+
+    Pillow calls a 16-bit colour file "RGB", and would drop its lower bytes.
+    """
+    for tile in getattr(image, "tile", ()):
+        arguments = tile[-1] if isinstance(tile[-1], tuple) else (tile[-1],)
+        # The decoders of PPM are told the largest value instead.
+        is_ppm = str(tile[0]).startswith("ppm")
+        if any(
+            ";16" in str(value) or (is_ppm and isinstance(value, int) and value > 255)
+            for value in arguments
+        ):
+            return True
+    return False
 
 
 def _check_pixels(pixels: np.ndarray, source) -> np.ndarray:

@@ -3,16 +3,33 @@
 import errno
 import os
 import shutil
+import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
 
 from skshazam.exceptions import FeatureStoreError
 
-__all__ = ["is_vanished", "make_folder", "publish", "storage_error"]
+__all__ = [
+    "is_vanished",
+    "make_folder",
+    "publish",
+    "remove_old_temporaries",
+    "storage_error",
+]
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+NO_PLACE = {
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EINVAL,
+}
+# What a killed process left: no write takes as long.
+TEMPORARY_SECONDS = 24 * 3600
 
 
 def storage_error(error: OSError, path: Path) -> FeatureStoreError:
@@ -23,13 +40,20 @@ def storage_error(error: OSError, path: Path) -> FeatureStoreError:
             f"No room to write {reason} {_free_bytes(path)} bytes are free. What is "
             "stored is kept. 1. Free space or raise the quota there, and run again: it "
             "continues. 2. Or copy the store to a larger disk and pass that path. "
-            "3. `skshazam store compact` gives back the space of duplicate rows."
+            "3. `skshazam store compact` gives back the space of duplicate rows, if "
+            "there is room for one shard more, of up to 67 MiB."
         )
     if error.errno in READ_ONLY:
         return FeatureStoreError(
             f"The feature store may not be used at {reason} What is stored is kept. "
             "1. Ask for the right to it, or copy the store to a folder of yours and "
-            "pass that path. 2. Or pass store=None to compute without a store."
+            "pass that path. 2. TeacherFeatureTransformer(store=None) computes "
+            "without a store."
+        )
+    if error.errno in NO_PLACE:
+        return FeatureStoreError(
+            f"A feature store cannot be at {reason} Pass a folder that exists, or one "
+            "that `mkdir -p` can make."
         )
     return FeatureStoreError(
         f"The feature store failed at {reason} What is stored is kept. Check the disk "
@@ -102,3 +126,12 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def remove_old_temporaries(folder: Path) -> None:
+    """Remove what writers that were killed more than a day ago left in a folder."""
+    for pattern in (".*.tmp", ".*.probe"):
+        for path in folder.glob(pattern):
+            with suppress(OSError):
+                if path.stat().st_mtime < time.time() - TEMPORARY_SECONDS:
+                    path.unlink()

@@ -3,12 +3,12 @@
 Knows neither files nor whole keys; the caller accepts or refuses each candidate.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["KeyIndex", "key_prefixes"]
+__all__ = ["KeyIndex", "by_shard", "key_prefixes"]
 
 # Fewer and larger levels are faster to search and slower to add to.
 LEVEL_RATIO = 8
@@ -203,3 +203,15 @@ class KeyIndex:
             holds = np.isin(level.prefixes, prefixes) & self._alive[level.shards]
             found.update(np.unique(level.shards[holds]).tolist())
         return found
+
+
+def by_shard(shards: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield each shard and the positions of its rows, in the order of the rows."""
+    order = np.argsort((shards << 32) | rows)
+    in_order = shards[order]
+    starts = np.flatnonzero(in_order[1:] != in_order[:-1]) + 1
+    ends = [*starts.tolist(), len(order)]
+    start = 0
+    for end in ends if len(order) else ():
+        yield int(in_order[start]), order[start:end]
+        start = end

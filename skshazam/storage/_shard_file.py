@@ -21,6 +21,7 @@ __all__ = [
     "KEY_BYTES",
     "DamagedShardError",
     "ShardFile",
+    "chunks",
     "encode_shard",
     "row_checks",
 ]
@@ -322,6 +323,12 @@ class ShardFile:
             chunk = slice(start, start + CHUNK_ROWS)
             content = self._take("rows", rows[chunk], scratch)
             yield chunk, content.view(self.dtype), _row_sums(content) == expected[chunk]
+
+
+def chunks(file: ShardFile) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield keys, rows and which are intact, for all of a shard in order."""
+    for start in range(0, file.n_rows, CHUNK_ROWS):
+        yield file.take(np.arange(start, min(start + CHUNK_ROWS, file.n_rows)))
 
 
 def _without_duplicates(pairs: list) -> dict:

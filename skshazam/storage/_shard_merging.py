@@ -6,19 +6,20 @@ leaves every row at least once; a row that is there twice is harmless.
 
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from skshazam.storage._key_index import key_prefixes
-from skshazam.storage._shard_file import KEY_BYTES, DamagedShardError
-from skshazam.storage._shard_set import ShardSet, chunks
+from skshazam.storage._shard_file import KEY_BYTES, DamagedShardError, chunks
+from skshazam.storage._shard_kind import COMMIT
+from skshazam.storage._shard_set import ShardSet
 
-__all__ = ["OwnShards", "merge_shards"]
+__all__ = ["OwnShards", "compact_shards", "merge_shards"]
 
 
 class OwnShards:
-    """The small shards that this process wrote, by the order of their size.
+    """The small shards that this process wrote, by commit and order of size.
 
     Only they are merged without being asked, so that writers never meet. A row is
     copied once for each power of `merge_every` between a batch and a full shard.
@@ -31,10 +32,12 @@ class OwnShards:
 
     def __init__(self, merge_every: int):
         self.merge_every = merge_every
-        self._numbers: dict[int, list[int]] = {}
+        self._numbers: dict[tuple[str | None, int], list[int]] = {}
         self._pid = os.getpid()
 
-    def add(self, number: int, n_rows: int, full: int) -> list[int]:
+    def add(
+        self, number: int, n_rows: int, full: int, commit: str | None = None
+    ) -> list[int]:
         """Note a shard; return those to merge now, which are no longer noted."""
         if self._pid != os.getpid():  # a forked child has written nothing yet
             self._numbers, self._pid = {}, os.getpid()
@@ -44,23 +47,33 @@ class OwnShards:
         size = 0
         while n_rows >= self.merge_every ** (size + 1):
             size += 1
-        same_size = self._numbers.setdefault(size, [])
-        same_size.append(number)
-        return self._numbers.pop(size) if len(same_size) >= self.merge_every else []
+        kind = (commit, size)
+        alike = self._numbers.setdefault(kind, [])
+        alike.append(number)
+        return self._numbers.pop(kind) if len(alike) >= self.merge_every else []
 
-    def take_all(self) -> list[int]:
-        """Return all noted shards, which are no longer noted."""
-        numbers = [n for size in self._numbers.values() for n in size]
-        own = numbers if self._pid == os.getpid() else []
+    def take_all(self) -> list[list[int]]:
+        """Return all noted shards of each commit, which are no longer noted."""
+        groups: dict[str | None, list[int]] = {}
+        if self._pid == os.getpid():
+            for (commit, _), numbers in self._numbers.items():
+                groups.setdefault(commit, []).extend(numbers)
         self._numbers.clear()
-        return own
+        return list(groups.values())
 
 
 class _Output:
     """Rows on their way to a merged shard; at most one shard in memory."""
 
-    def __init__(self, shard_set: ShardSet, rows_per_shard: int, expected: int):
+    def __init__(
+        self,
+        shard_set: ShardSet,
+        rows_per_shard: int,
+        expected: int,
+        metadata: Mapping[str, str],
+    ):
         self.shard_set = shard_set
+        self.metadata = metadata
         n_rows = max(1, min(rows_per_shard, expected))
         self.keys = np.empty((n_rows, KEY_BYTES), dtype=np.uint8)
         self.rows = np.empty((n_rows, shard_set.width), dtype=shard_set.dtype)
@@ -86,10 +99,37 @@ class _Output:
         """Write what is in memory."""
         if self.n_rows:
             kept = slice(0, self.n_rows)
-            number = self.shard_set.store(self.keys[kept], self.rows[kept], {})
+            number = self.shard_set.store(
+                self.keys[kept], self.rows[kept], self.metadata
+            )
             self.written.append(number)
             self.n_stored += self.n_rows
             self.n_rows = 0
+
+
+def compact_shards(shard_set: ShardSet, rows_per_shard: int) -> None:
+    """Merge small shards and those with duplicates; never those of two commits.
+
+    Parameters
+    ----------
+    shard_set : ShardSet
+        Where they are.
+    rows_per_shard : int
+        Rows of a new shard, at most.
+
+    Raises
+    ------
+    FeatureStoreError
+        No room, or a failing disk. Every row is still stored.
+    """
+    known = dict(shard_set.shards)
+    for commit in {shard.commit for shard in known.values()}:
+        shards = {n: shard for n, shard in known.items() if shard.commit == commit}
+        repeated = shard_set.index.repeated_prefixes(shards)
+        doubled = shard_set.index.shards_with(repeated) & shards.keys()
+        small = {n for n, s in shards.items() if s.n_rows <= rows_per_shard // 2}
+        if doubled or len(small) > 1:
+            merge_shards(shard_set, sorted(small | doubled), rows_per_shard)
 
 
 def merge_shards(
@@ -102,7 +142,8 @@ def merge_shards(
     shard_set : ShardSet
         Where they are.
     numbers : iterable of int
-        Which. One that is gone or damaged is left out.
+        Which, all of one commit, which the new shards keep. One that is gone or
+        damaged is left out.
     rows_per_shard : int
         Rows of a new shard, at most.
 
@@ -121,7 +162,9 @@ def merge_shards(
     repeated = shard_set.index.repeated_prefixes(numbers)
     seen: set[bytes] = set()
     expected = sum(shard_set.shards[number].n_rows for number in numbers)
-    output = _Output(shard_set, rows_per_shard, expected)
+    commit = shard_set.shards[numbers[0]].commit if numbers else None
+    metadata = {} if commit is None else {COMMIT: commit}
+    output = _Output(shard_set, rows_per_shard, expected, metadata)
     copied: deque[tuple[int, int]] = deque()
 
     def copy(file) -> bool:

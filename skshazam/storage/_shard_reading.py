@@ -4,8 +4,9 @@ from functools import partial
 
 import numpy as np
 
+from skshazam.storage._key_index import by_shard
 from skshazam.storage._shard_file import CHUNK_ROWS, DamagedShardError, ShardFile
-from skshazam.storage._shard_set import ShardSet, by_shard
+from skshazam.storage._shard_set import ShardSet
 
 __all__ = ["read_rows"]
 

@@ -6,10 +6,9 @@ Follows what other processes add and remove, and sets damaged files aside.
 import logging
 import os
 import threading
-import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,20 +18,20 @@ import numpy as np
 
 from skshazam.exceptions import FeatureStoreError, FeatureStoreMismatchError
 from skshazam.storage._durable_file import is_vanished, publish, storage_error
-from skshazam.storage._key_index import KeyIndex, key_prefixes
+from skshazam.storage._key_index import KeyIndex, by_shard, key_prefixes
 from skshazam.storage._shard_file import (
-    CHUNK_ROWS,
     DamagedShardError,
     ShardFile,
+    chunks,
     encode_shard,
 )
+from skshazam.storage._shard_kind import COMMIT, OWNER, agreed_kind
 
-__all__ = ["ShardSet", "by_shard", "chunks", "logger"]
+__all__ = ["ShardSet", "logger"]
 
 SUFFIX = ".safetensors"
 SET_ASIDE = ".damaged"
 MAX_OPEN_FILES = 32  # of 1024 that a process may have, for each teacher
-TEMPORARY_SECONDS = 24 * 3600
 
 logger = logging.getLogger("skshazam")
 
@@ -44,6 +43,7 @@ class _Shard:
     name: str
     n_rows: int
     n_bytes: int
+    commit: str | None
 
 
 class ShardSet:
@@ -57,25 +57,38 @@ class ShardSet:
         Numbers in a row; None is learnt from the first shard.
     dtype : dtype
         Of the rows.
+    owner : str, default=None
+        Whose rows these are; shards of another owner are ignored. None takes all.
 
     Attributes
     ----------
     shards : dict of int to _Shard
         What is in the index, by its number there.
+    commit : str or None
+        Of the weights behind the rows, where shards say so; never two in one folder.
     n_forgotten : int
         Grows whenever a shard leaves the index.
     """
 
-    def __init__(self, folder: Path, width: int | None, dtype: np.dtype):
+    def __init__(
+        self,
+        folder: Path,
+        width: int | None,
+        dtype: np.dtype,
+        owner: str | None = None,
+    ):
         self.folder = folder
-        self.width = width
+        self.owner = owner
+        self.width, self._told_width = width, width
         self.dtype = dtype
+        self.commit: str | None = None
         self.index = KeyIndex()
         self.shards: dict[int, _Shard] = {}
         self.n_forgotten = 0
         self._numbers: dict[str, int] = {}
         self._open: OrderedDict[int, ShardFile] = OrderedDict()
-        self._ignored: set[str] = set()  # damaged, and could not be renamed
+        self._ignored: set[str] = set()  # foreign; or damaged, and not renamed
+        self._damaged_rows: dict[int, np.ndarray] = {}  # of shards that had to stay
         self._scanned = False
         self._lock, self._pid = threading.RLock(), os.getpid()
 
@@ -95,10 +108,38 @@ class ShardSet:
             return
         with self.lock():
             names = self._list()
-            for name in self._numbers.keys() - names:
+            self._ignored &= names
+            gone = self._numbers.keys() - names
+            # Merged by another process, or deleted and made anew for another kind.
+            renewed = bool(gone) and len(gone) == len(self._numbers)
+            new = sorted(names - self._numbers.keys() - self._ignored)
+            self._admit(new, relearn=renewed)
+            # Only now: another thread finds a row in what went or in what came.
+            for name in gone:
                 self.forget(self._numbers[name])
-            self._admit(sorted(names - self._numbers.keys() - self._ignored))
             self._scanned = True
+
+    def expire(self) -> None:
+        """Let the next question look into the folder again."""
+        self._scanned = False
+
+    def expect_commit(self, commit: str | None) -> None:
+        """Refuse shards of other weights from now on; None expects nothing."""
+        if commit in {None, self.commit}:
+            return
+        with self.lock():
+            if self.commit is not None:
+                self.refresh()  # or the shards that said so are gone
+            held = {shard.commit for shard in self.shards.values()} - {None, commit}
+            if held:
+                raise FeatureStoreMismatchError(
+                    f"{str(self.folder)!r} holds features of commit {min(held)}, and "
+                    f"those of commit {commit} are expected there. If two stores of "
+                    "different weights were copied into one, move the files elsewhere "
+                    f"that `grep -l {min(held)} {self.folder}/*{SUFFIX}` lists; else "
+                    f"use another store, or pin the teacher with 'name@{min(held)}'."
+                )
+            self.commit = commit
 
     def _list(self) -> set[str]:
         """Return the names of all shards in the folder."""
@@ -116,15 +157,20 @@ class ShardSet:
             raise storage_error(error, self.folder) from error
         return {name for name in names if name.endswith(SUFFIX) and name[0] != "."}
 
-    def _admit(self, names: list[str]) -> None:
-        """Open new shards and put their keys into the index."""
+    def _admit(self, names: list[str], *, relearn: bool) -> None:
+        """Open new shards of one kind and put their keys into the index."""
         prefixes, shards = [], []
+        kind = (self._told_width, None) if relearn else (self.width, self.commit)
         for name in names:
             try:
                 file = ShardFile(self.folder / name)
-                self._check_kind(file)
+                if self.owner not in {None, file.metadata.get(OWNER)}:
+                    self._ignore_foreign(name)
+                    continue
+                kind = agreed_kind(file, *kind, self.dtype)
                 prefixes.append(key_prefixes(file.keys()))
-                shards.append(_Shard(name, file.n_rows, file.n_bytes))
+                commit = file.metadata.get(COMMIT)
+                shards.append(_Shard(name, file.n_rows, file.n_bytes, commit))
             except DamagedShardError as error:
                 self._rename_damaged(name, str(error))
             except FeatureStoreError:
@@ -132,31 +178,33 @@ class ShardSet:
             except OSError as error:
                 if not is_vanished(error):
                     raise storage_error(error, self.folder / name) from error
+        self.width, self.commit = kind
         for number, shard in zip(self.index.add(prefixes), shards, strict=True):
             self.shards[number] = shard
             self._numbers[shard.name] = number
 
-    def _check_kind(self, file: ShardFile) -> None:
-        """Refuse a sound shard of another kind: never mixed, never removed."""
-        if self.width is None:
-            self.width = file.width
-        if (file.width, file.dtype) != (self.width, self.dtype):
-            raise FeatureStoreMismatchError(
-                f"{str(file.path)!r} holds rows of {file.width} {file.dtype.name}, but "
-                f"{self.width} {self.dtype.name} are expected in this folder. Move "
-                "that file elsewhere, or use another store."
-            )
+    def _ignore_foreign(self, name: str) -> None:
+        """Leave a shard alone that was written for another folder."""
+        self._ignored.add(name)
+        logger.warning(
+            "Shard %r was written for another teacher or store folder, and is ignored. "
+            "Move it back to where it came from, or delete it.",
+            str(self.folder / name),
+        )
 
     def store(self, keys, rows, metadata: Mapping[str, str]) -> int:
         """Write one durable shard and return its number."""
         name = f"{uuid.uuid4().hex}{SUFFIX}"
+        if self.owner is not None:
+            metadata = {**metadata, OWNER: self.owner}
         content = encode_shard(keys, rows, metadata)
         publish(self.folder / name, content)
         with self.lock():
             # A thread that refreshed since has already found it.
             if name not in self._numbers:
                 [number] = self.index.add([key_prefixes(keys)])
-                self.shards[number] = _Shard(name, len(keys), len(content))
+                commit = metadata.get(COMMIT)
+                self.shards[number] = _Shard(name, len(keys), len(content), commit)
                 self._numbers[name] = number
             return self._numbers[name]
 
@@ -169,6 +217,9 @@ class ShardSet:
                 stored = self.attempt(number, partial(ShardFile.keys, rows=rows[group]))
                 if stored is not None:
                     same[group] = (stored == keys[positions[group]]).all(axis=1)
+                damaged = self._damaged_rows.get(number)
+                if damaged is not None:
+                    same[group] &= ~np.isin(rows[group], damaged)
             return same
 
         prefixes = key_prefixes(keys)
@@ -206,19 +257,35 @@ class ShardSet:
         except OSError as error:
             if not is_vanished(error):
                 raise storage_error(error, path) from error
-            self.forget(number)
-            self.refresh()
+            self._forget_vanished(number)
         return None
+
+    def _forget_vanished(self, number: int) -> None:
+        """Learn what replaces a shard that is gone, and then forget it."""
+        self.refresh()
+        self.forget(number)  # even if a listing still shows it
 
     def _opened(self, number: int, path: Path) -> ShardFile:
         """Return an open shard; the one that was used longest ago is closed for it."""
         file = self._open.pop(number, None)
         if file is None:
-            file = ShardFile(path)
+            file = self._sound(number, path)
         self._open[number] = file
         if len(self._open) > MAX_OPEN_FILES:
             with suppress(KeyError):  # another thread was faster
                 self._open.popitem(last=False)
+        return file
+
+    def _sound(self, number: int, path: Path) -> ShardFile:
+        """Return a shard, opened anew; its header must say what it did before."""
+        file = ShardFile(path)
+        known = self.shards.get(number)
+        if known is not None and (file.n_rows, file.width, file.dtype) != (
+            known.n_rows,
+            self.width,
+            self.dtype,
+        ):
+            raise DamagedShardError("it holds other tensors than before")
         return file
 
     def close_files(self) -> None:
@@ -228,13 +295,15 @@ class ShardSet:
     def forget(self, number: int) -> None:
         """Take a shard out of the index."""
         with self.lock():
-            shard = self.shards.pop(number, None)
-            if shard is None:
+            if number not in self.shards:
                 return
+            # First: a search that misses the shard must know that one was forgotten.
+            self.n_forgotten += 1
+            shard = self.shards.pop(number)
             self.index.drop(number)
             self._open.pop(number, None)
+            self._damaged_rows.pop(number, None)
             self._numbers.pop(shard.name, None)
-            self.n_forgotten += 1
 
     def remove(self, number: int) -> None:
         """Remove a shard whose rows are stored elsewhere, durably."""
@@ -249,30 +318,57 @@ class ShardSet:
                 raise storage_error(error, path) from error
 
     def set_aside(self, number: int, reason: str) -> None:
-        """Store the intact rows of a damaged shard again, and rename it."""
-        with self.lock():
-            if number not in self.shards:
-                return
-            name = self.shards[number].name
-            self._rescue(number)
-            self.forget(number)
-            self._rename_damaged(name, reason)
+        """Store the intact rows of a damaged shard again, and rename it.
 
-    def _rescue(self, number: int) -> None:
-        """Write the intact rows of a damaged shard to a new one, if possible."""
+        Where that is impossible the file stays, and only its damaged rows are ignored.
+        """
+        with self.lock():
+            shard = self.shards.get(number)
+            if shard is None:
+                return
+            intact = np.zeros(shard.n_rows, dtype=bool)
+            try:
+                self._rescue(number, intact)
+            except FeatureStoreError as error:
+                self._leave_damaged(number, intact, reason, error)
+                return
+            except OSError as error:
+                if not is_vanished(error):
+                    raise storage_error(error, self.path(number)) from error
+                self._forget_vanished(number)
+                return
+            self.forget(number)
+            self._rename_damaged(shard.name, reason)
+
+    def _rescue(self, number: int, intact: np.ndarray) -> None:
+        """Write the intact rows of a damaged shard to a new one; fill in which."""
         parts = []
+        end = 0
         # A file too damaged to read on keeps what was read before.
-        with suppress(DamagedShardError, OSError):
-            file = ShardFile(self.path(number))
-            parts.extend(
-                (keys[intact], values[intact]) for keys, values, intact in chunks(file)
-            )
-        if not sum(len(keys) for keys, _ in parts):
-            return
-        try:
+        with suppress(DamagedShardError):
+            file = self._sound(number, self.path(number))
+            for keys, values, sound in chunks(file):
+                start, end = end, end + len(sound)
+                intact[start:end] = sound
+                parts.append((keys[sound], values[sound]))
+        if intact.any():
             self.store(*map(np.concatenate, zip(*parts, strict=True)), file.metadata)
-        except FeatureStoreError as error:
-            logger.warning("Intact rows of a damaged shard are not kept: %s", error)
+
+    def _leave_damaged(
+        self, number: int, intact: np.ndarray, reason: str, error: OSError
+    ) -> None:
+        """Ignore the damaged rows of a shard whose intact rows it alone can hold."""
+        self._damaged_rows[number] = np.flatnonzero(~intact)
+        self._open.pop(number, None)
+        logger.warning(
+            "Shard %r is damaged: %s. Its intact rows could not be stored elsewhere, "
+            "so it stays where it is; this process ignores %d of its %d rows. %s",
+            str(self.path(number)),
+            reason,
+            (~intact).sum(),
+            len(intact),
+            error,
+        )
 
     def _rename_damaged(self, name: str, reason: str) -> None:
         """Set a damaged file aside, or ignore it where it cannot be renamed."""
@@ -290,32 +386,14 @@ class ShardSet:
             outcome,
         )
 
-    def remove_old_temporaries(self) -> None:
-        """Remove what writers that were killed more than a day ago left."""
-        for path in self.folder.glob(".*.tmp"):
-            with suppress(OSError):
-                if path.stat().st_mtime < time.time() - TEMPORARY_SECONDS:
-                    path.unlink()
+    def n_rows(self) -> int:
+        """Return how many rows can be read, duplicates counted."""
+        n_damaged = sum(map(len, self._damaged_rows.values()))
+        return sum(shard.n_rows for shard in self.shards.values()) - n_damaged
 
     def damaged(self) -> tuple[str, ...]:
-        """Return the paths of the files that are set aside."""
-        renamed = {path.name for path in self.folder.glob(f"*{SUFFIX}{SET_ASIDE}")}
-        return tuple(str(self.folder / n) for n in sorted(renamed | self._ignored))
-
-
-def chunks(file: ShardFile) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield keys, rows and which are intact, for all of a shard in order."""
-    for start in range(0, file.n_rows, CHUNK_ROWS):
-        yield file.take(np.arange(start, min(start + CHUNK_ROWS, file.n_rows)))
-
-
-def by_shard(shards: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield each shard and the positions of its rows, in the order of the rows."""
-    order = np.argsort((shards << 32) | rows)
-    in_order = shards[order]
-    starts = np.flatnonzero(in_order[1:] != in_order[:-1]) + 1
-    ends = [*starts.tolist(), len(order)]
-    start = 0
-    for end in ends if len(order) else ():
-        yield int(in_order[start]), order[start:end]
-        start = end
+        """Return the paths of the files that are set aside, or had to stay."""
+        names = {path.name for path in self.folder.glob(f"*{SUFFIX}{SET_ASIDE}")}
+        names |= self._ignored
+        names |= {self.shards[number].name for number in self._damaged_rows}
+        return tuple(str(self.folder / name) for name in sorted(names))

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from skshazam.exceptions import FeatureStoreError, FeatureStoreMismatchError
-from skshazam.storage._durable_file import make_folder
-from skshazam.storage._shard_file import KEY_BYTES, DamagedShardError
-from skshazam.storage._shard_merging import OwnShards, merge_shards
+from skshazam.storage._durable_file import make_folder, remove_old_temporaries
+from skshazam.storage._shard_file import KEY_BYTES, DamagedShardError, chunks
+from skshazam.storage._shard_kind import COMMIT
+from skshazam.storage._shard_merging import OwnShards, compact_shards, merge_shards
 from skshazam.storage._shard_reading import read_rows
-from skshazam.storage._shard_set import ShardSet, chunks, logger
+from skshazam.storage._shard_set import ShardSet, logger
 from skshazam.storage._store_report import ShardReport
 
 __all__ = ["ShardFolder"]
@@ -41,6 +42,9 @@ class ShardFolder:
         How many small shards of its own this object lets lie before it merges them.
     claim : callable, default=None
         Called without arguments before the first write; raises if the place is wrong.
+    owner : str, default=None
+        Whose rows these are, written into each shard; shards of another owner, which
+        someone moved here, are ignored with a warning. None takes all.
 
     Notes
     -----
@@ -57,12 +61,13 @@ class ShardFolder:
         *,
         merge_every: int = 32,
         claim: Callable[[], None] | None = None,
+        owner: str | None = None,
     ):
         self.folder = Path(folder)
         self.dtype = np.dtype(dtype)
         self.merge_every = merge_every
         self.claim = claim
-        self._set = ShardSet(self.folder, width, self.dtype)
+        self._set = ShardSet(self.folder, width, self.dtype, owner)
         self._own = OwnShards(merge_every)
         self._claimed = False
 
@@ -78,6 +83,29 @@ class ShardFolder:
         self._set.width = width
 
     @property
+    def commit(self) -> str | None:
+        """Commit of the weights behind the rows; None while no shard has told."""
+        if self._set.commit is None:
+            self._set.refresh(once=True)
+        return self._set.commit
+
+    def expect_commit(self, commit: str | None) -> None:
+        """Refuse rows of other weights from now on.
+
+        Parameters
+        ----------
+        commit : str or None
+            Of the weights behind the rows; None expects nothing. Rows that were
+            written without one are not refused.
+
+        Raises
+        ------
+        FeatureStoreMismatchError
+            Rows of another commit are known to lie there.
+        """
+        self._set.expect_commit(commit)
+
+    @property
     def rows_per_shard(self) -> int:
         """Rows of a full shard: those of 64 MiB, at most 65,536."""
         row_bytes = (self.width or 1) * self.dtype.itemsize
@@ -91,6 +119,7 @@ class ShardFolder:
             self.dtype,
             self.merge_every,
             self.claim,
+            self._set.owner,
         )
 
     def __repr__(self) -> str:
@@ -106,9 +135,13 @@ class ShardFolder:
         FeatureStoreError
             The folder cannot be read, or holds a shard of a later version.
         FeatureStoreMismatchError
-            It holds a shard of another width or dtype.
+            It holds a shard of another width, dtype or commit.
         """
         self._set.refresh()
+
+    def expire(self) -> None:
+        """Let the next question see what other processes have stored."""
+        self._set.expire()
 
     def write(self, keys, rows, metadata: Mapping[str, str] | None = None):
         """Store rows; they are durable when this returns.
@@ -120,7 +153,8 @@ class ShardFolder:
         rows : ndarray of shape (n, width)
             Finite numbers, rounded to the dtype of the folder.
         metadata : dict of str to str, default=None
-            Kept in the header of the shard until it is merged.
+            Kept in the header of the shard until it is merged; "commit", the weights
+            behind the rows, for ever.
 
         Returns
         -------
@@ -130,8 +164,8 @@ class ShardFolder:
         Raises
         ------
         FeatureStoreMismatchError
-            Keys or rows of a wrong shape or dtype, or a number that the dtype cannot
-            hold.
+            Keys or rows of a wrong shape or dtype, a number that the dtype cannot
+            hold, or another commit than that of the rows that lie there.
         FeatureStoreError
             No room, no right to write, or a failing disk. Nothing half-written stays.
         """
@@ -140,12 +174,16 @@ class ShardFolder:
         rows = self._checked_rows(rows, len(keys))
         if not len(keys):
             return None
+        metadata = dict(metadata or {})
+        commit = metadata.get(COMMIT)
+        self._set.expect_commit(commit)
         self._prepare()
         with self._set.lock():
             self._set.width = rows.shape[1]
-            number = self._set.store(keys, rows, metadata or {})
+            number = self._set.store(keys, rows, metadata)
             path = self._set.path(number)
-            self._merge_own(self._own.add(number, len(keys), self.rows_per_shard))
+            full = self.rows_per_shard
+            self._merge_own(self._own.add(number, len(keys), full, commit))
         return path
 
     def _checked_rows(self, rows, n_keys: int) -> np.ndarray:
@@ -174,13 +212,13 @@ class ShardFolder:
         return stored
 
     def _prepare(self) -> None:
-        """Make the folder, once."""
-        if self._claimed:
+        """Make the folder, once, or again if it was deleted."""
+        if self._claimed and self.folder.is_dir():
             return
         if self.claim is not None:
             self.claim()
         make_folder(self.folder)
-        self._set.remove_old_temporaries()
+        remove_old_temporaries(self.folder)
         self._claimed = True
 
     def _merge_own(self, numbers: list[int]) -> None:
@@ -196,7 +234,9 @@ class ShardFolder:
             for number in merged:
                 shard = self._set.shards.get(number)
                 if shard is not None:  # nobody has merged it since
-                    numbers += self._own.add(number, shard.n_rows, self.rows_per_shard)
+                    numbers += self._own.add(
+                        number, shard.n_rows, self.rows_per_shard, shard.commit
+                    )
 
     def close(self) -> None:
         """Merge the small shards that this object wrote, and close all files.
@@ -204,7 +244,8 @@ class ShardFolder:
         The object can be used again.
         """
         with self._set.lock():
-            self._merge_own(self._own.take_all())
+            for numbers in self._own.take_all():
+                self._merge_own(numbers)
             self._set.close_files()
 
     def has(self, keys) -> np.ndarray:
@@ -228,8 +269,9 @@ class ShardFolder:
     def read(self, keys) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of keys; each is verified against its check.
 
-        A damaged row is never returned: its shard is set aside, its intact rows are
-        stored again, and it counts as not found.
+        A damaged row is never returned, and counts as not found: its shard is set
+        aside, and the intact rows are stored again. Without room or right to do so the
+        file stays, and its intact rows are still read.
 
         Parameters
         ----------
@@ -266,7 +308,7 @@ class ShardFolder:
         self.refresh()
         shards = list(self._set.shards.values())
         return ShardReport(
-            rows=sum(shard.n_rows for shard in shards),
+            rows=self._set.n_rows(),
             shards=len(shards),
             bytes=sum(shard.n_bytes for shard in shards),
             damaged=self._set.damaged(),
@@ -309,24 +351,17 @@ class ShardFolder:
             self.refresh()
             self._own.take_all()
             if self._set.shards:
-                self._set.remove_old_temporaries()
-                full = rows_per_shard or self.rows_per_shard
-                repeated = self._set.index.repeated_prefixes()
-                doubled = self._set.index.shards_with(repeated)
-                small = {
-                    number
-                    for number, shard in self._set.shards.items()
-                    if shard.n_rows <= full // 2
-                }
-                if doubled or len(small) > 1:
-                    merge_shards(self._set, sorted(small | doubled), full)
+                remove_old_temporaries(self.folder)
+                compact_shards(self._set, rows_per_shard or self.rows_per_shard)
             self._set.close_files()
         return self.report()
 
 
-def _rebuild(folder, width, dtype, merge_every, claim) -> ShardFolder:
+def _rebuild(folder, width, dtype, merge_every, claim, owner) -> ShardFolder:
     """Return the folder that a pickle describes."""
-    return ShardFolder(folder, width, dtype, merge_every=merge_every, claim=claim)
+    return ShardFolder(
+        folder, width, dtype, merge_every=merge_every, claim=claim, owner=owner
+    )
 
 
 def _checked_keys(keys) -> np.ndarray:

@@ -3,7 +3,6 @@
 One folder per teacher fingerprint and dtype; knows fingerprints as plain strings.
 """
 
-import json
 import os
 import re
 import uuid
@@ -12,11 +11,18 @@ from contextlib import suppress
 from pathlib import Path
 
 from skshazam.exceptions import FeatureStoreError, FeatureStoreMismatchError
-from skshazam.storage._durable_file import make_folder, publish, storage_error
+from skshazam.storage._durable_file import (
+    make_folder,
+    publish,
+    remove_old_temporaries,
+    storage_error,
+)
+from skshazam.storage._open_folders import OPEN_FOLDERS
 from skshazam.storage._shard_file import KEY_BYTES
 from skshazam.storage._shard_set import logger
 from skshazam.storage._shards import ShardFolder
 from skshazam.storage._store_report import StoredTeacher, StoreInfo
+from skshazam.storage._teacher_facts import check_facts, read_json, to_json
 
 __all__ = ["FeatureStore"]
 
@@ -24,7 +30,6 @@ FORMAT = 1
 MARKER = "skshazam-store.json"
 FACTS = "teacher.json"
 DTYPES = ("float16", "float32")
-COMPARED_FACTS = ("dim", "commit")
 
 
 class FeatureStore:
@@ -55,7 +60,11 @@ class FeatureStore:
     ``teachers/<fingerprint>/<dtype>/*.safetensors`` are its features, and
     ``files/*.safetensors`` the index of files. Shards never change, so a store can be
     copied with ``cp`` or ``rsync`` while it is in use, and two stores merged by copying
-    one over the other.
+    one over the other, if :meth:`info` shows the same commits. Shards remember theirs:
+    a teacher of which two lie in one folder is refused, whoever reads it.
+
+    Stores of one path share in a process what they know of it; for the others' rows,
+    each looks again.
 
     Examples
     --------
@@ -122,9 +131,15 @@ class FeatureStore:
         Raises
         ------
         FeatureStoreMismatchError
-            The store is of a later version, or holds vectors of another length.
+            The store is of a later version, holds vectors of another length, or of
+            other weights than it says.
         """
-        folder = self._folder(self._teacher(fingerprint) / self.dtype, dim, self.dtype)
+        teacher = self._teacher(fingerprint)
+        folder = self._folder(teacher / self.dtype, None, self.dtype, fingerprint)
+        commit = (read_json(teacher / FACTS) or {}).get("commit")
+        folder.expect_commit(commit if isinstance(commit, str) else None)
+        if dim is not None and folder.width not in {None, dim}:
+            folder.refresh()  # or what was known is gone
         if dim not in {None, folder.width}:
             if folder.width is not None:
                 raise FeatureStoreMismatchError(
@@ -138,14 +153,22 @@ class FeatureStore:
     @property
     def files(self) -> ShardFolder:
         """The index of files: identity of path and stat to digest, both 32 bytes."""
-        return self._folder(self.path / "files", KEY_BYTES, "uint8")
+        return self._folder(self.path / "files", KEY_BYTES, "uint8", "files")
 
-    def _folder(self, path: Path, width: int | None, dtype: str) -> ShardFolder:
+    def _folder(
+        self, path: Path, width: int | None, dtype: str, owner: str
+    ) -> ShardFolder:
         """Return the one object for a folder."""
-        key = str(path)
+        key = os.path.abspath(path)  # noqa: PTH100 - links stay as they are
         if key not in self._folders:
             self._check_format()
-            self._folders[key] = ShardFolder(path, width, dtype, claim=self._claim)
+            root = os.path.abspath(self.path)  # noqa: PTH100
+            claim = type(self)(root, dtype=self.dtype)._claim
+            self._folders[key] = OPEN_FOLDERS.folder(
+                root,
+                key,
+                lambda: ShardFolder(key, width, dtype, claim=claim, owner=owner),
+            )
         return self._folders[key]
 
     def _teacher(self, fingerprint: str) -> Path:
@@ -160,7 +183,7 @@ class FeatureStore:
     def _check_format(self) -> bool:
         """Return whether the folder is a store; refuse one of a later version."""
         marker = self.path / MARKER
-        content = _read_json(marker)
+        content = read_json(marker)
         if content is None:
             return False
         version = content.get("format")
@@ -192,12 +215,13 @@ class FeatureStore:
                 "not a store. Pass an empty or new folder, such as "
                 f"{str(self.path / 'features')!r}."
             )
-        publish(self.path / MARKER, _to_json({"format": FORMAT}), overwrite=False)
+        publish(self.path / MARKER, to_json({"format": FORMAT}), overwrite=False)
 
     def check_writable(self) -> None:
         """Refuse a store that cannot be written, before hours of computing.
 
-        Makes the folder, and writes and removes a small file in it.
+        Makes the folder, and writes and removes a small file in it, which
+        :meth:`compact` sweeps up if the process is killed meanwhile.
 
         Raises
         ------
@@ -208,9 +232,11 @@ class FeatureStore:
         """
         self._claim()
         probe = self.path / f".{uuid.uuid4().hex}.probe"
-        publish(probe, b"skshazam")
-        with suppress(OSError):
-            probe.unlink()
+        try:
+            publish(probe, b"skshazam")
+        finally:
+            with suppress(OSError):
+                probe.unlink(missing_ok=True)
 
     def describe(self, fingerprint: str, facts: Mapping) -> None:
         """Say what a teacher is; the first word stands.
@@ -232,37 +258,37 @@ class FeatureStore:
         """
         path = self._teacher(fingerprint) / FACTS
         facts = dict(facts)
-        known = _read_json(path, damaged={})
+        known = read_json(path)
+        if known == {}:
+            logger.warning("%r is not readable; it is written anew.", str(path))
+        held = (known or {}).get("commit")
+        if held is None and (not known or facts.get("commit") is not None):
+            held = self._commit_of_rows(fingerprint)
+        check_facts({**(known or {}), "commit": held}, facts, self.path)
         if known is None:
             self._claim()
             make_folder(path.parent)
-            if publish(path, _to_json(facts), overwrite=False):
+            stated = {**facts, "commit": held} if held else facts
+            if publish(path, to_json(stated), overwrite=False):
                 return
-            known = _read_json(path, damaged={}) or {}
-        self._check_facts(known, facts)
-        merged = {**facts, **{k: v for k, v in known.items() if v is not None}}
+            known = read_json(path) or {}
+            check_facts(known, facts, self.path)
+        stated = {**known, "commit": held} if held else known
+        merged = {**facts, **{k: v for k, v in stated.items() if v is not None}}
         if merged != known:
             self._claim()
-            publish(path, _to_json(merged))
+            publish(path, to_json(merged))
 
-    def _check_facts(self, known: Mapping, facts: Mapping) -> None:
-        """Refuse facts that contradict those under which rows were stored."""
-        for fact in COMPARED_FACTS:
-            held, given = known.get(fact), facts.get(fact)
-            if held is None or given is None or held == given:
-                continue
-            name = facts.get("name") or known.get("name") or "this teacher"
-            if fact == "commit":
-                raise FeatureStoreMismatchError(
-                    f"The weights of {name!r} on the Hub changed: the store "
-                    f"{str(self.path)!r} holds features of commit {held}, this run "
-                    f"loaded {given}. Pin them with '{name}@{held}', or use another "
-                    "store."
-                )
-            raise FeatureStoreMismatchError(
-                f"The store {str(self.path)!r} holds features of {name!r} with "
-                f"{fact}={held!r}, this run has {given!r}. Use another store."
-            )
+    def _commit_of_rows(self, fingerprint: str) -> str | None:
+        """Return the commit that shards of a teacher, of any dtype, remember."""
+        teacher = self._teacher(fingerprint)
+        folders = [(teacher / dtype, dtype) for dtype in DTYPES]
+        held = [
+            self._folder(path, None, dtype, fingerprint).commit
+            for path, dtype in folders
+            if path.is_dir()
+        ]
+        return next(filter(None, held), None)
 
     def teachers(self) -> dict[str, dict]:
         """Return the facts of each teacher that the store knows.
@@ -280,7 +306,7 @@ class FeatureStore:
             return {}
         except OSError as error:
             raise storage_error(error, root) from error
-        return {p.name: _read_json(p / FACTS, damaged={}) or {} for p in found}
+        return {p.name: read_json(p / FACTS) or {} for p in found}
 
     def info(self) -> StoreInfo:
         """Return what the store holds.
@@ -314,7 +340,12 @@ class FeatureStore:
         FeatureStoreError
             No right to write, or no room; nothing is lost.
         """
-        return self._survey(ShardFolder.compact)
+        found = self._survey(ShardFolder.compact)
+        if self._check_format():
+            teachers = map(self._teacher, self.teachers())
+            for folder in (self.path, self.path / "teachers", *teachers):
+                remove_old_temporaries(folder)
+        return found
 
     def close(self) -> None:
         """Merge the small shards that this process wrote, and close all files."""
@@ -328,7 +359,7 @@ class FeatureStore:
             for dtype in DTYPES:
                 path = self._teacher(fingerprint) / dtype
                 if path.is_dir():
-                    folder = self._folder(path, None, dtype)
+                    folder = self._folder(path, None, dtype, fingerprint)
                     report = visit(folder)
                     entries.append(
                         StoredTeacher(
@@ -336,6 +367,7 @@ class FeatureStore:
                             name=str(facts.get("name") or ""),
                             dim=folder.width,
                             dtype=dtype,
+                            commit=folder.commit or facts.get("commit"),
                             **vars(report),
                         )
                     )
@@ -346,26 +378,3 @@ class FeatureStore:
 def _rebuild(path: str, dtype: str) -> FeatureStore:
     """Return the store that a pickle describes."""
     return FeatureStore(path, dtype=dtype)
-
-
-def _to_json(content: Mapping) -> bytes:
-    """Return readable JSON."""
-    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
-
-
-def _read_json(path: Path, damaged: dict | None = None) -> dict | None:
-    """Return a JSON object; None if there is no file, `damaged` if it is no object."""
-    try:
-        content = json.loads(path.read_bytes())
-        if isinstance(content, dict):
-            return content
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise storage_error(error, path) from error
-    except (ValueError, RecursionError):
-        pass
-    if damaged is None:
-        return {}
-    logger.warning("%r is not readable; it is written anew.", str(path))
-    return damaged

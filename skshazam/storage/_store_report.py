@@ -18,7 +18,7 @@ class ShardReport:
     bytes : int
         Their size together.
     damaged : tuple of str, default=()
-        Paths of the files that were set aside, now or earlier.
+        Paths of the files that were set aside (``*.damaged``), or had to stay.
     """
 
     rows: int
@@ -48,7 +48,9 @@ class StoredTeacher:
     bytes : int
         Their size together.
     damaged : tuple of str, default=()
-        Paths of the files that were set aside.
+        Paths of the files that were set aside (``*.damaged``), or had to stay.
+    commit : str or None, default=None
+        Of the weights, if they are from the Hub.
     """
 
     fingerprint: str
@@ -59,6 +61,7 @@ class StoredTeacher:
     shards: int
     bytes: int
     damaged: tuple[str, ...] = ()
+    commit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,6 @@ class StoreInfo:
 
     @property
     def damaged(self) -> tuple[str, ...]:
-        """Paths of all files that were set aside."""
+        """Paths of all files that were set aside, or had to stay."""
         reports = (*self.teachers, self.files)
         return tuple(path for report in reports for path in report.damaged)

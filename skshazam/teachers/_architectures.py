@@ -224,8 +224,10 @@ class CTransPath(nn.Module):
         """Undo the old timm's naming: a stage's merging was part of the stage before.
 
         What can be computed, the masks and indices of the windows, is left out, and so
-        is the classifier.
+        is the classifier. A state dict of this module is returned as it is.
         """
+        if _is_own(state):
+            return state
         is_old = any(key.startswith("layers.0.downsample.") for key in state)
         left_out = r"head\..+|.+\.attn_mask|.+\.relative_position_index"
         return {
@@ -308,7 +310,9 @@ class ResNet50Layer3(nn.Module):
         return self.network(images)
 
     def adapt_checkpoint(self, state: State) -> State:
-        """Leave out the fourth stage and the classifier."""
+        """Leave out the fourth stage and the classifier, if it is not our own state."""
+        if _is_own(state):
+            return state
         return {
             f"network.{key}": value
             for key, value in state.items()
@@ -335,6 +339,11 @@ def _tower_of(state: State, prefix: str, parts: tuple[str, ...]) -> State:
         if key.startswith(prefix)
     }
     return {key: value for key, value in own.items() if key.startswith(parts)}
+
+
+def _is_own(state: State) -> bool:
+    """Return whether a state dict is of a module that keeps timm's in ``network``."""
+    return bool(state) and all(key.startswith("network.") for key in state)
 
 
 def _in_next_stage(key: str) -> str:

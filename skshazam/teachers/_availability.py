@@ -13,8 +13,14 @@ from skshazam.teachers._hub import (
     find_in_cache,
     weights_address,
 )
-from skshazam.teachers._pretrained import config_address, pretrained_address
+from skshazam.teachers._pretrained import (
+    check_architecture,
+    config_address,
+    path_of_url,
+    pretrained_address,
+)
 from skshazam.teachers._refusals import gravest
+from skshazam.teachers._remedies import is_published, missing_step, pass_file_step
 from skshazam.teachers._spec import TeacherSpec, find_weights_file
 
 __all__ = ["TeacherAvailability", "check_availabilities", "check_availability"]
@@ -102,12 +108,19 @@ def check_availability(
     """
     has_network = spec.build is not None or spec.architecture is not None
     if spec.requires is not None and not (has_network and spec.weights is not None):
-        return TeacherAvailability(spec.name, "incomplete", spec.requires)
+        return TeacherAvailability(
+            spec.name, "incomplete", spec.requires, (missing_step(spec),)
+        )
     try:
+        # The catalogue's are known to timm, whose import takes a while.
+        if not is_published(spec):
+            check_architecture(spec)
         found = [_of_address(spec, each, network) for each in _addresses(spec)]
         found.append(_of_weights(spec))
     except TeacherSpecError as error:
-        return TeacherAvailability(spec.name, "missing", str(error))
+        return TeacherAvailability(
+            spec.name, "missing", str(error), (pass_file_step(spec),)
+        )
     return min(filter(None, found), key=lambda one: _STATUSES.index(one.status))
 
 
@@ -202,7 +215,7 @@ def _of_weights(spec: TeacherSpec) -> TeacherAvailability | None:
         return TeacherAvailability(spec.name, "built-in", "random weights")
     path = Path(spec.weights).expanduser()
     if path.is_dir():
-        path = find_weights_file(path)
+        path = find_weights_file(path, spec.name)
     if path.is_file():
         size = path.stat().st_size
         return TeacherAvailability(spec.name, "here", str(path), n_bytes=size)
@@ -210,7 +223,7 @@ def _of_weights(spec: TeacherSpec) -> TeacherAvailability | None:
         spec.name,
         "missing",
         f"no weights at {spec.weights!r}",
-        (f"Pass weights={{{spec.name!r}: '/path/to/file'}}.",),
+        (pass_file_step(spec),),
     )
 
 
@@ -220,14 +233,10 @@ def _of_no_weights(spec: TeacherSpec) -> TeacherAvailability | None:
         return TeacherAvailability(spec.name, "built-in", "comes with its weights")
     if pretrained_address(spec) is not None:
         return None
-    import timm
-    from torch import hub
-
-    url = timm.get_pretrained_cfg(spec.architecture).url
-    path = Path(hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    url, path = path_of_url(spec)
     if path.is_file():
         size = path.stat().st_size
         return TeacherAvailability(spec.name, "here", str(path), n_bytes=size)
     return TeacherAvailability(
-        spec.name, "not here", url, ("Load the teacher: timm fetches it.",)
+        spec.name, "not here", url, ("Load the teacher: that fetches it.",)
     )

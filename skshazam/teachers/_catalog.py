@@ -31,6 +31,7 @@ from skshazam.teachers._catalog_earlier import (
     CTRANSPATH,
     HIPT,
     KAIKO_VITS,
+    LUNIT_RN50S,
     LUNIT_VITS8,
     LUNIT_VITS16,
     PHIKON,
@@ -38,12 +39,14 @@ from skshazam.teachers._catalog_earlier import (
     SP22M,
 )
 from skshazam.teachers._catalog_language import (
+    BIOMEDCLIP,
     CONCH,
     CONCH_V15,
     KEEP,
     MSTAR,
     MUSK,
     PLIP,
+    QUILTNET,
 )
 from skshazam.teachers._handcrafted import HANDCRAFTED
 from skshazam.teachers._spec import TeacherSpec
@@ -54,8 +57,10 @@ __all__ = ["CATALOG"]
 _CONTROLS = (
     TeacherSpec(
         "dinov2-vitl14",
-        architecture="vit_large_patch14_dinov2",
-        architecture_kwargs={"img_size": 518, "dynamic_img_size": True},
+        # With its tag timm's rules for its own weights hold: their position embeddings,
+        # of 518 pixels, are resized once, smoothed.
+        architecture="vit_large_patch14_dinov2.lvd142m",
+        architecture_kwargs={"img_size": 224, "dynamic_img_size": True},
         weights="hf-hub:timm/vit_large_patch14_dinov2.lvd142m/model.safetensors",
         dim=1024,
         licence="Apache-2.0",
@@ -95,7 +100,7 @@ _DESCRIPTORS = tuple(
     for name, descriptor in HANDCRAFTED.items()
 )
 
-# The paper's four first; where one encoder has two rows, its card's vector first.
+# The paper's four first; where one encoder has two rows, the shorter name first.
 CATALOG: dict[str, TeacherSpec] = {
     spec.name: spec
     for spec in (
@@ -129,6 +134,7 @@ CATALOG: dict[str, TeacherSpec] = {
         KAIKO_VITL14,
         LUNIT_VITS8,
         LUNIT_VITS16,
+        *LUNIT_RN50S,
         PROST40M,
         OPENPATH,
         SP22M,
@@ -137,6 +143,8 @@ CATALOG: dict[str, TeacherSpec] = {
         GIGAPATH_FLASH,
         GENBIO_PATHFM,
         PLIP,
+        QUILTNET,
+        BIOMEDCLIP,
         *_CONTROLS,
         *_DESCRIPTORS,
     )

@@ -23,6 +23,7 @@ UNI = TeacherSpec(
     licence="CC-BY-NC-ND-4.0",
     gated=True,
     source="https://huggingface.co/MahmoodLab/UNI",
+    unverified=("dtype",),
 )
 
 PHIKON_V2 = TeacherSpec(
@@ -34,7 +35,8 @@ PHIKON_V2 = TeacherSpec(
     dim=1024,
     licence="Owkin non-commercial",
     source="https://huggingface.co/owkin/phikon-v2",
-    unverified=("number of heads",),
+    # Its processor resizes bicubically, TRIDENT bilinearly.
+    unverified=("number of heads", "interpolation"),
 )
 
 VIRCHOW = TeacherSpec(
@@ -47,13 +49,15 @@ VIRCHOW = TeacherSpec(
         "dynamic_img_size": True,
         **_SWIGLU,
     },
-    weights="hf-hub:paige-ai/Virchow/pytorch_model.bin",
+    weights="hf-hub:paige-ai/Virchow/model.safetensors",
     dim=2560,
     pooling="cls+mean",
     dtype="float16",
     licence="Apache-2.0",
     gated=True,
     source="https://huggingface.co/paige-ai/Virchow",
+    # timm's configuration crops the centre, TRIDENT does not.
+    unverified=("crop",),
 )
 
 # The vector that the paper's released code used: the class token alone.
@@ -76,9 +80,11 @@ GIGAPATH = TeacherSpec(
     dim=1536,
     resize=256,
     dtype="float16",
-    licence="Apache-2.0",
+    licence="Apache-2.0; its card: deployment out of scope",
     gated=True,
     source="https://huggingface.co/prov-gigapath/prov-gigapath",
+    # Other software runs it on the tile as it is, without 256 pixels in between.
+    unverified=("resize",),
 )
 
 UNI2_H = TeacherSpec(
@@ -112,13 +118,14 @@ VIRCHOW2 = TeacherSpec(
     architecture="vit_huge_patch14_224",
     # Unlike in DINOv2's own networks, the registers carry positions.
     architecture_kwargs={**VIRCHOW.architecture_kwargs, "reg_tokens": 4},
-    weights="hf-hub:paige-ai/Virchow2/pytorch_model.bin",
+    weights="hf-hub:paige-ai/Virchow2/model.safetensors",
     dim=2560,
     pooling="cls+mean",
     dtype="float16",
     licence="CC-BY-NC-ND-4.0",
     gated=True,
     source="https://huggingface.co/paige-ai/Virchow2",
+    unverified=("crop",),
 )
 
 VIRCHOW2_CLS = replace(VIRCHOW2, name="virchow2-cls", dim=1280, pooling="cls")
@@ -206,7 +213,7 @@ MIDNIGHT = TeacherSpec(
     std=HALF,
     licence="MIT",
     source="https://huggingface.co/kaiko-ai/midnight",
-    unverified=("number of heads", "size of the position embeddings"),
+    unverified=("number of heads", "size of the position embeddings", "dtype"),
 )
 
 MIDNIGHT_CLS = replace(MIDNIGHT, name="midnight-cls", dim=1536, pooling="cls")
@@ -227,7 +234,7 @@ HIBOU_B = TeacherSpec(
     licence="Apache-2.0",
     gated=True,
     source="https://huggingface.co/histai/hibou-b",
-    unverified=("names in the checkpoint", "gated"),
+    unverified=("names in the checkpoint", "gated", "dtype"),
 )
 
 HIBOU_L = TeacherSpec(
@@ -307,8 +314,9 @@ KAIKO_VITL14 = TeacherSpec(
         "https://huggingface.co/1aurent/vit_large_patch14_reg4_224."
         "kaiko_ai_towards_large_pathology_fms"
     ),
-    # Others name the repository vit_large_patch14_reg4_dinov2.kaiko...
-    unverified=("weights", "interpolation"),
+    # Others name the repository vit_large_patch14_reg4_dinov2.kaiko...; its
+    # configuration gives ImageNet's statistics.
+    unverified=("weights", "mean", "std", "interpolation"),
 )
 
 PROST40M = TeacherSpec(
@@ -323,7 +331,7 @@ PROST40M = TeacherSpec(
     dim=384,
     licence="unknown: see its card",
     source="https://huggingface.co/waticlems/Prost40M",
-    unverified=("interpolation", "mean", "std", "licence", "gated"),
+    unverified=("architecture", "interpolation", "mean", "std", "licence", "gated"),
 )
 
 GIGAPATH_FLASH = TeacherSpec(
@@ -332,14 +340,14 @@ GIGAPATH_FLASH = TeacherSpec(
     dim=384,
     resize=256,
     dtype="float16",
-    licence="Apache-2.0",
+    licence="Apache-2.0 with terms",
     gated=True,
     source="https://huggingface.co/prov-gigapath/prov-gigapath-flash",
     requires=(
         "the package gigapath, whose timm architecture gigapath_tile_enc_dinov2s it is "
         "(`pip install git+https://github.com/prov-gigapath/prov-gigapath`)"
     ),
-    unverified=("interpolation", "dtype"),
+    unverified=("architecture", "resize", "interpolation", "dtype"),
 )
 
 GENBIO_PATHFM = TeacherSpec(

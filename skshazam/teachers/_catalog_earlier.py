@@ -1,7 +1,7 @@
 """Rows of the catalogue: pathology encoders trained with DINO, iBOT or by contrast.
 
 No code: facts, and where they are from. A fact that sources disagree on follows the
-model card and is named in ``unverified``.
+model card, but for Lunit's statistics, and is named in ``unverified``.
 """
 
 from dataclasses import replace
@@ -24,7 +24,8 @@ PHIKON = TeacherSpec(
     interpolation="bilinear",
     licence="Owkin non-commercial",
     source="https://huggingface.co/owkin/phikon",
-    unverified=("eps of the LayerNorm",),
+    # Its processor squashes, TRIDENT keeps the aspect ratio.
+    unverified=("eps of the LayerNorm", "crop"),
 )
 
 CTRANSPATH = TeacherSpec(
@@ -106,6 +107,29 @@ LUNIT_VITS16 = replace(
     weights="hf-hub:1aurent/vit_small_patch16_224.lunit_dino/model.safetensors",
     source="https://huggingface.co/1aurent/vit_small_patch16_224.lunit_dino",
 )
+
+
+def _lunit_resnet50(method: str) -> TeacherSpec:
+    """Return the row of a ResNet-50, of which the authors' own file is needed.
+
+    The copies on the Hub differ in the statistics of their batch normalisation.
+    """
+    return TeacherSpec(
+        f"lunit-rn50-{method}",
+        architecture="resnet50",
+        dim=2048,
+        # eva's code has LUNIT_VITS8's for the family; others run it with ImageNet's.
+        licence="Lunit non-commercial",
+        source="https://github.com/lunit-io/benchmark-ssl-pathology",
+        requires=(
+            f"the file {method}_rn50_ep200.torch of "
+            "https://github.com/lunit-io/benchmark-ssl-pathology/releases"
+        ),
+        unverified=("mean", "std", "interpolation", "names in the checkpoint"),
+    )
+
+
+LUNIT_RN50S = tuple(_lunit_resnet50(method) for method in ("bt", "mocov2", "swav"))
 
 SP22M = TeacherSpec(
     "sp22m",

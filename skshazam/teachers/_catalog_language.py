@@ -22,6 +22,7 @@ CONCH = TeacherSpec(
     licence="CC-BY-NC-ND-4.0",
     gated=True,
     source="https://huggingface.co/MahmoodLab/conch",
+    unverified=("attention pooling",),
 )
 
 CONCH_V15 = TeacherSpec(
@@ -76,7 +77,7 @@ MSTAR = TeacherSpec(
     licence="CC-BY-NC-ND-4.0",
     gated=True,
     source="https://huggingface.co/Wangyh/mSTAR",
-    unverified=("interpolation",),
+    unverified=("mean", "std", "interpolation"),
 )
 
 PLIP = TeacherSpec(
@@ -88,4 +89,27 @@ PLIP = TeacherSpec(
     source="https://huggingface.co/vinid/plip",
     requires="transformers, whose CLIPModel it is (`pip install transformers`)",
     unverified=("interpolation", "licence"),
+)
+
+
+def _in_open_clip(name: str, repository: str) -> TeacherSpec:
+    """Return the row of an image tower that open_clip builds."""
+    return TeacherSpec(
+        name,
+        dim=512,
+        mean=_CLIP_MEAN,
+        std=_CLIP_STD,
+        licence="MIT",
+        source=f"https://huggingface.co/{repository}",
+        requires=(
+            f"open_clip, whose model hf-hub:{repository} it is "
+            "(`pip install open_clip_torch`)"
+        ),
+        unverified=("interpolation", "mean", "std", "licence"),
+    )
+
+
+QUILTNET = _in_open_clip("quiltnet", "wisdomik/QuiltNet-B-32")
+BIOMEDCLIP = _in_open_clip(
+    "biomedclip", "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
 )

@@ -11,7 +11,11 @@ import re
 import torch
 from torch.nn import functional
 
-__all__ = ["to_timm_layout"]
+__all__ = ["CHECKPOINT_VERSION", "to_timm_layout"]
+
+# Part of every fingerprint: raise it whenever a checkpoint that loaded before gives
+# other weights, here or in ``_weights``.
+CHECKPOINT_VERSION = 1
 
 State = dict[str, torch.Tensor]
 
@@ -117,7 +121,7 @@ def to_timm_layout(state: State, grid: tuple[int, int] | None = None) -> State:
     grid : tuple of (int, int), default=None
         Rows and columns of patches that the network is built for. Position embeddings
         of transformers and facebookresearch/dinov2 of another size are brought to it
-        as that code would when it runs. None leaves them alone.
+        as transformers does when it runs. None leaves them alone.
 
     Returns
     -------
@@ -212,8 +216,9 @@ def _with_positions(state: State, grid: tuple[int, int] | None) -> State:
     on_class_token, on_patches = positions[:, :1], positions[:, 1:]
     has_registers = "reg_token" in state
     if grid is not None and on_patches.is_floating_point():
-        # What the original code does at run time: both transformers and
-        # facebookresearch/dinov2 smooth only where there are registers.
+        # What transformers does at run time: it smooths only where there are registers.
+        # facebookresearch/dinov2 without registers scales by (side + 0.1) / old side
+        # instead (its interpolate_offset), which is not done here.
         on_patches = _resampled(on_patches, grid, antialias=has_registers)
     if has_registers:
         return {**state, "cls_token": token + on_class_token, "pos_embed": on_patches}

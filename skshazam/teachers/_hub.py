@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from skshazam.exceptions import TeacherSpecError
-from skshazam.teachers._refusals import Refusal, gravest, harmless, refusal_of
+from skshazam.teachers._refusals import Refusal, gravest, plain_copy, refusal_of
 from skshazam.teachers._spec import TeacherSpec
 
 __all__ = [
@@ -22,6 +22,10 @@ __all__ = [
 logger = logging.getLogger("skshazam")
 
 HUB_PREFIX = "hf-hub:"
+
+# The Hub's two names for one network's weights, for which it converts the one to the
+# other: whoever names the first takes the second where the first is missing.
+_FORMATS = ("model.safetensors", "pytorch_model.bin")
 
 # Seconds until a refused connection is tried once more.
 _PAUSE = 1.0
@@ -141,7 +145,13 @@ def weights_address(spec: TeacherSpec) -> HubAddress:
             f"Teacher {spec.name!r}: weights={spec.weights!r}; expected "
             f"'{HUB_PREFIX}owner/repository/file'."
         )
-    address = HubAddress(f"{owner}/{repository}", (filename,), spec.revision)
+    folder, slash, name = filename.rpartition("/")
+    names = _FORMATS if name == _FORMATS[0] else (name,)
+    address = HubAddress(
+        f"{owner}/{repository}",
+        tuple(f"{folder}{slash}{each}" for each in names),
+        spec.revision,
+    )
     check_address(address, spec)
     return address
 
@@ -220,10 +230,10 @@ def ask_hub(address: HubAddress):
             if tries and type(error).__name__ == "ConnectError":
                 time.sleep(_PAUSE)
                 continue
-            return None, refusal_of(error, address), harmless(error)
+            return None, refusal_of(error, address), plain_copy(error)
 
 
-def fetch_from_hub(address: HubAddress, name: str) -> HubFile:
+def fetch_from_hub(address: HubAddress, name: str, hint: str | None = None) -> HubFile:
     """Return a file of the Hub: the cached copy if there is one, else a download.
 
     Parameters
@@ -232,6 +242,8 @@ def fetch_from_hub(address: HubAddress, name: str) -> HubFile:
         Where it lies.
     name : str
         The teacher it is for, named in errors.
+    hint : str, default=None
+        Their last step; None is to pass a local file.
 
     Returns
     -------
@@ -259,7 +271,7 @@ def fetch_from_hub(address: HubAddress, name: str) -> HubFile:
         if not refusal.file_missing:
             break
     told = gravest(list(causes))
-    raise told.error(name) from causes[told]
+    raise told.error(name, hint) from causes[told]
 
 
 def _download(
@@ -280,7 +292,7 @@ def _download(
             address.repo_id, address.filename, revision=address.revision
         )
     except Exception as error:  # noqa: BLE001 - hf_xet and httpx raise their own
-        return None, refusal_of(error, address), harmless(error)
+        return None, refusal_of(error, address), plain_copy(error)
     return HubFile(Path(path), address), None, None
 
 

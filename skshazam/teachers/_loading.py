@@ -1,4 +1,4 @@
-"""load_teacher: the only door to timm; ``_hub`` is the one to the Hub.
+"""load_teacher: from a spec to a teacher, whose network timm or a user's code builds.
 
 A loaded teacher is kept for the life of the process, once per device, so that clones
 and cross-validation folds share it. Nothing here is ever pickled.
@@ -30,7 +30,12 @@ from skshazam.teachers._hub import (
     fetch_from_hub,
     weights_address,
 )
-from skshazam.teachers._pretrained import TimmSource, fetch_timm_source
+from skshazam.teachers._pretrained import (
+    TimmSource,
+    check_architecture,
+    fetch_timm_source,
+)
+from skshazam.teachers._remedies import missing_step
 from skshazam.teachers._spec import TeacherSpec, find_weights_file
 from skshazam.teachers._teacher import Teacher
 from skshazam.teachers._weights import load_weights
@@ -39,8 +44,13 @@ __all__ = ["load_teacher", "unload_teachers"]
 
 logger = logging.getLogger("skshazam")
 
-_loaded: dict[tuple[str, str, bool, bool], Teacher] = {}
-_loading = threading.RLock()
+Key = tuple[str, str, bool, bool]
+
+_loaded: dict[Key, Teacher] = {}
+# One a teacher: a download must not hold up those that are loaded or load beside it.
+_fetching: dict[Key, threading.Lock] = {}
+# Never waited for inside the other: a user's build= may load a teacher itself.
+_building = threading.RLock()
 
 
 def load_teacher(
@@ -86,11 +96,16 @@ def load_teacher(
     """
     resolved = resolve_device(device)
     key = (spec.fingerprint(), str(resolved), channels_last, compile)
-    with _loading:
-        if key not in _loaded:
+    if (loaded := _loaded.get(key)) is not None:
+        return loaded
+    with _fetching.setdefault(key, threading.Lock()):
+        _fetch(spec)
+    with _building:
+        teacher = _loaded.get(key)
+        if teacher is None:
             logger.info("Loading teacher %s on %s", spec.name, resolved)
             module, commit = _build(spec)
-            _loaded[key] = Teacher(
+            teacher = _loaded[key] = Teacher(
                 spec,
                 module,
                 resolved,
@@ -98,27 +113,23 @@ def load_teacher(
                 channels_last=channels_last,
                 compile=compile,
             )
-        return _loaded[key]
+        return teacher
 
 
 def unload_teachers() -> None:
     """Forget all loaded teachers, so that their memory can be used again."""
-    with _loading:
-        _loaded.clear()
+    _loaded.clear()
 
 
 def _build(spec: TeacherSpec) -> tuple[nn.Module, str | None]:
     """Return the network of a spec, its weights in place, and their Hub commit."""
-    _check_requirements(spec)
-    # Files first: a network of a billion weights takes a while to build for nothing.
-    source = None if spec.build else _timm_source(spec)
-    found = None if spec.weights in (None, "random") else _weights_file(spec)
+    source, found = _fetch(spec)
     # Fixed seed: whatever a network initialises at random must not change the vector
     # from one process to the next.
     with private_randomness(0, torch.device("cpu")):
         module = _call_build(spec) if spec.build else _create_timm_model(spec, source)
     if found is None:
-        return module, source.weights.commit if source and source.weights else None
+        return module, None
     if isinstance(found, Path):
         load_weights(module, found, spec)
         return module, None
@@ -129,12 +140,23 @@ def _build(spec: TeacherSpec) -> tuple[nn.Module, str | None]:
     return module, found.commit
 
 
-def _fetch_again(found: HubFile | None) -> str:
-    """Return how to replace a damaged file of the Hub's cache, after a message."""
-    if found is None:
-        return ""
+def _fetch(spec: TeacherSpec) -> tuple[TimmSource | None, Path | HubFile | None]:
+    """Return the files that a network and its weights are made from.
+
+    They come first: a network of a billion weights takes a while to build for nothing.
+    Asked again, the caches have them.
+    """
+    _check_requirements(spec)
+    source = None if spec.build else _timm_source(spec)
+    if spec.weights is None:
+        return source, source.weights if source else None
+    return source, None if spec.weights == "random" else _weights_file(spec)
+
+
+def _fetch_again(found: HubFile) -> str:
+    """Return the second step: how to replace a damaged file of the Hub's cache."""
     command = found.address.download_command(force=True)
-    return f"\nThe file is in the Hub's cache; to replace a damaged one: `{command}`."
+    return f"\n2. It is in the Hub's cache; to replace a damaged one: `{command}`."
 
 
 def _check_requirements(spec: TeacherSpec) -> None:
@@ -142,16 +164,9 @@ def _check_requirements(spec: TeacherSpec) -> None:
     has_network = spec.build is not None or spec.architecture is not None
     if spec.requires is None or (has_network and spec.weights is not None):
         return
-    remedy = (
-        f"Pass it as weights={{{spec.name!r}: '/path/to/file'}}."
-        if has_network
-        else "Then write a function that returns its torch.nn.Module, and use "
-        f"dataclasses.replace(get_teacher({spec.name!r}), build=function, "
-        "requires=None)."
-    )
     raise MissingDependencyError(
         f"Teacher {spec.name!r} needs what skshazam does not bring: {spec.requires}. "
-        f"{remedy}"
+        f"{missing_step(spec)}"
     )
 
 
@@ -176,51 +191,47 @@ def _call_build(spec: TeacherSpec) -> nn.Module:
 
 def _timm_source(spec: TeacherSpec) -> TimmSource:
     """Return the local files that timm builds a spec's network from."""
-    if not spec.architecture.startswith(HUB_PREFIX):
-        import timm
-
-        _check_architecture(spec, timm)
+    check_architecture(spec)
     return fetch_timm_source(spec)
 
 
 def _create_timm_model(spec: TeacherSpec, source: TimmSource) -> nn.Module:
-    """Return timm's model without its classifier."""
+    """Return timm's model without its classifier, its weights still random."""
+    import json
+
     import timm
 
     arguments = {
         key: _imported(value, spec) for key, value in spec.architecture_kwargs.items()
     }
-    pretrained = spec.weights is None
-    if source.overlay:
-        arguments["pretrained_cfg_overlay"] = source.overlay
     try:
-        return timm.create_model(
-            source.architecture, pretrained=pretrained, num_classes=0, **arguments
-        )
+        # pretrained=True would tolerate missing weights wherever a classifier is left
+        # out, and leave them random. ``load_weights`` tolerates none.
+        return timm.create_model(source.architecture, num_classes=0, **arguments)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise TeacherLoadingError(
+            f"Teacher {spec.name!r}: {_path_of(source.configuration)!r} is no readable "
+            f"configuration: {error}.\n1. Fetch or copy it again."
+            + _fetch_again_if_cached(source.configuration)
+        ) from error
     except Exception as error:
-        if pretrained and not isinstance(error, TypeError | AssertionError | KeyError):
-            raise TeacherLoadingError(
-                f"Teacher {spec.name!r}: timm cannot load the weights of "
-                f"{spec.architecture!r}: {error}{_fetch_again(source.weights)}"
-            ) from error
+        read = (
+            f" of {_path_of(source.configuration)!r}, by timm {timm.__version__},"
+            if source.configuration
+            else ""
+        )
         raise TeacherSpecError(
-            f"Teacher {spec.name!r}: timm cannot build {spec.architecture!r} with "
-            f"architecture_kwargs={spec.architecture_kwargs}: {error}."
+            f"Teacher {spec.name!r}: timm cannot build {spec.architecture!r}{read} "
+            f"with architecture_kwargs={spec.architecture_kwargs}: {error}."
         ) from error
 
 
-def _check_architecture(spec: TeacherSpec, timm) -> None:
-    """Refuse an architecture that timm does not know, with the nearest it does."""
-    import difflib
+def _path_of(file: HubFile | Path) -> str:
+    return str(file.path if isinstance(file, HubFile) else file)
 
-    name = spec.architecture.partition(".")[0]
-    if timm.is_model(name):
-        return
-    nearest = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.3)
-    raise TeacherSpecError(
-        f"Teacher {spec.name!r}: timm {timm.__version__} knows no architecture "
-        f"{spec.architecture!r}. Nearest: {', '.join(nearest) or 'none'}."
-    )
+
+def _fetch_again_if_cached(file: HubFile | Path) -> str:
+    return _fetch_again(file) if isinstance(file, HubFile) else ""
 
 
 def _imported(value, spec: TeacherSpec):
@@ -253,7 +264,7 @@ def _weights_file(spec: TeacherSpec) -> Path | HubFile:
         return fetch_from_hub(weights_address(spec), spec.name)
     path = Path(spec.weights).expanduser()
     if path.is_dir():
-        return find_weights_file(path)
+        return find_weights_file(path, spec.name)
     if not path.is_file():
         raise TeacherLoadingError(
             f"Teacher {spec.name!r}: no weights at {spec.weights!r} (working directory "

@@ -4,14 +4,14 @@ import torch
 from torch import nn
 
 from skshazam.exceptions import TeacherOutputError
-from skshazam.teachers._spec import TeacherSpec
 
-__all__ = ["pooled_features"]
+__all__ = ["POOLING_VERSION", "pooled_features"]
+
+# Part of every fingerprint: raise it whenever the pooled vector of any network changes.
+POOLING_VERSION = 1
 
 
-def pooled_features(
-    module: nn.Module, images: torch.Tensor, spec: TeacherSpec
-) -> torch.Tensor:
+def pooled_features(module: nn.Module, images: torch.Tensor, spec) -> torch.Tensor:
     """Run a teacher and pool its output as its spec says.
 
     Parameters
@@ -61,7 +61,7 @@ def _spatial_axes(module: nn.Module) -> tuple[int, int]:
     return (1, 2) if getattr(module, "output_fmt", "NCHW") == "NHWC" else (2, 3)
 
 
-def _require_rank(output, ranks: tuple[int, ...], spec: TeacherSpec) -> torch.Tensor:
+def _require_rank(output, ranks: tuple[int, ...], spec) -> torch.Tensor:
     """Return ``output`` if it is a tensor of an expected rank."""
     if isinstance(output, torch.Tensor) and output.ndim in ranks:
         return output

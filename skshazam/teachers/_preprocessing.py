@@ -2,8 +2,10 @@
 
 Nothing is read from an architecture's own defaults: timm's are wrong for most published
 teachers. "fast" resizes whole batches on the device, in uint8 with an antialiased
-filter; "pil" resizes image by image with Pillow, as the model cards do. Of square tiles
-that are made smaller the two differ by at most one grey level.
+filter; "pil" resizes image by image with Pillow, as the model cards do. On real tiles
+the two were never more than two grey levels apart, and more than one in fewer than one
+value of 100,000. Tiles that are not square differ more where Pillow 13 or newer takes
+columns first: by 3 in pictures, by 21 in noise.
 """
 
 from collections.abc import Sequence

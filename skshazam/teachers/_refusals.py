@@ -1,9 +1,11 @@
 """Why a file of the Hub cannot be had, in one sentence, and what to do about it.
 
-The access token is in none of these sentences, nor in the errors they are raised from.
+Neither the access token nor the query of a signed address is in these sentences, or in
+the errors they are raised from: those are copies of the client's, as text alone.
 """
 
 import errno
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +15,7 @@ from skshazam.exceptions import (
     TeacherLoadingError,
 )
 
-__all__ = ["Refusal", "gravest", "harmless", "refusal_of"]
+__all__ = ["Refusal", "gravest", "local_file_hint", "plain_copy", "refusal_of"]
 
 _NO_CONNECTION = {"ConnectError", "ConnectTimeout", "ProxyError"}
 _BAD_HEADER = {"LocalProtocolError", "UnicodeEncodeError"}
@@ -48,9 +50,21 @@ class Refusal:
     passing: bool = False
     file_missing: bool = False
 
-    def error(self, name: str) -> TeacherLoadingError:
-        """Return the typed error of this refusal for a teacher of that name."""
-        steps = (*self.steps, local_file_hint(name))
+    def error(self, name: str, hint: str | None = None) -> TeacherLoadingError:
+        """Return the typed error of this refusal for a teacher of that name.
+
+        Parameters
+        ----------
+        name : str
+            The teacher.
+        hint : str, default=None
+            The last step; None is ``local_file_hint``.
+
+        Returns
+        -------
+        error : TeacherLoadingError
+        """
+        steps = (*self.steps, hint or local_file_hint(name))
         numbered = (f"{number}. {step}" for number, step in enumerate(steps, 1))
         kind = _ERRORS.get(self.status, TeacherLoadingError)
         return kind("\n".join((f"Teacher {name!r}: {self.reason}.", *numbered)))
@@ -129,7 +143,11 @@ def refusal_of(error: Exception, address) -> Refusal:
         )
     if isinstance(error, errors.OfflineModeIsEnabled) or _is(error, _NO_CONNECTION):
         return _offline(error, address)
-    return _of_access(error, address) or _of_anything(error, address)
+    return (
+        _of_storage(error, address)
+        or _of_access(error, address)
+        or _of_anything(error, address)
+    )
 
 
 def _whose_access() -> str:
@@ -160,6 +178,33 @@ def _offline(error: Exception, address) -> Refusal:
             f"Copy the folder {address.cache_folder!r} from the cache there into the "
             "one here, links included (`rsync -a`).",
         ),
+    )
+
+
+def _of_storage(error: Exception, address) -> Refusal | None:
+    """Return the refusal of a server that the Hub, which said yes, sent us on to."""
+    from urllib.parse import urlsplit
+
+    from huggingface_hub import constants
+
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    # Any other message of httpx may lack what it was the answer to.
+    asked = getattr(response, "url", None) if status in (401, 403) else None
+    if asked is None:
+        return None
+    url = urlsplit(str(asked))
+    if url.netloc == urlsplit(constants.ENDPOINT).netloc and "/resolve/" in url.path:
+        return None
+    return Refusal(
+        "failed",
+        f"the Hub hands out {address}, but {url.hostname}, where it is stored, refused "
+        f"it: {_text(error)}",
+        (
+            "Try again: the link that the Hub gave may have expired.",
+            f"Is there a proxy? It has to let {url.hostname} through.",
+        ),
+        passing=True,
     )
 
 
@@ -216,9 +261,18 @@ def _is(error: Exception, names: set[str]) -> bool:
 
 
 def _text(error: Exception) -> str:
-    """Return what an error says, on one line, without the token."""
+    """Return what an error says, on one line, without the token or signatures."""
     text = _without_token(" ".join(str(error).split()).rstrip("."))
-    return text[:300] or type(error).__name__
+    return _without_secrets_of_addresses(text)[:300] or type(error).__name__
+
+
+def _without_secrets_of_addresses(text: str) -> str:
+    """Return a text whose addresses have neither a query nor a password.
+
+    The query of an address that is signed beforehand opens the file to anybody.
+    """
+    text = re.sub(r"://[^\s/@]+@", "://", text)
+    return re.sub(r"(://[^\s?#'\"]*)[?#][^\s'\"]*", r"\1", text)
 
 
 def _without_token(text: str) -> str:
@@ -239,37 +293,18 @@ def _token() -> str | None:
         return None
 
 
-def harmless(error: Exception) -> Exception | None:
-    """Return an error to raise from: its requests no longer carry the token.
+def plain_copy(error: Exception) -> RuntimeError:
+    """Return an error to raise from: what another one says, and nothing it holds.
 
     Parameters
     ----------
     error : Exception
-        What the Hub's client raised.
+        What the Hub's client raised. It holds requests, among them those of a
+        redirection, whose headers carry the token.
 
     Returns
     -------
-    error : Exception or None
-        None if it, or one that caused it, quotes the token in its text.
+    copy : RuntimeError
+        The name of its class and its text.
     """
-    seen, pending = [], [error]
-    while pending:
-        current = pending.pop()
-        if current is None or current in seen:
-            continue
-        seen.append(current)
-        pending += [current.__cause__, current.__context__]
-        for holder in (current, getattr(current, "response", None)):
-            request = _request_of(holder)
-            if request is not None:
-                request.headers.pop("authorization", None)
-    quoted = "".join(f"{one}{one!r}" for one in seen)
-    return error if _without_token(quoted) == quoted else None
-
-
-def _request_of(holder):
-    """Return the request that an error or a response holds, if any."""
-    try:
-        return getattr(holder, "request", None)
-    except RuntimeError:  # httpx: "The request instance has not been set"
-        return None
+    return RuntimeError(f"{type(error).__name__}: {_text(error)}")

@@ -4,9 +4,11 @@ import dataclasses
 import difflib
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from skshazam.exceptions import TeacherSpecError, UnknownTeacherError
 from skshazam.teachers._catalog import CATALOG
+from skshazam.teachers._hub import HUB_PREFIX, weights_address
 from skshazam.teachers._spec import TeacherSpec
 
 __all__ = [
@@ -54,6 +56,8 @@ def get_teacher(name: str) -> TeacherSpec:
     ------
     UnknownTeacherError
         Nobody knows the name; the nearest known one is suggested.
+    TeacherSpecError
+        Nothing follows the "@", or nothing of the teacher is on the Hub.
 
     Examples
     --------
@@ -63,21 +67,27 @@ def get_teacher(name: str) -> TeacherSpec:
     >>> get_teacher("uni@main").revision
     'main'
     """
-    base, _, revision = name.partition("@")
+    base, at, revision = name.partition("@")
     spec = _registered.get(base) or CATALOG.get(base)
     if spec is None:
         raise UnknownTeacherError(_unknown_name(base))
-    return dataclasses.replace(spec, revision=revision) if revision else spec
+    if at and not revision:
+        raise TeacherSpecError(
+            f"{name!r} has no revision behind the '@'; expected a commit, branch or "
+            f"tag of the Hub, or {base!r} alone."
+        )
+    return dataclasses.replace(spec, revision=revision) if at else spec
 
 
 def _unknown_name(name: str) -> str:
     """Return the message for a name that nobody knows."""
-    nearest = difflib.get_close_matches(name.lower(), list_teachers(), n=1, cutoff=0.4)
-    guess = f"Did you mean {nearest[0]!r}? " if nearest else ""
+    known = list_teachers()
+    nearest = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4)
+    guess = f"Did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
     return (
-        f"Unknown teacher {name!r}. {guess}Available: "
-        f"{', '.join(map(repr, list_teachers()))}. To use your own model, pass a "
-        "TeacherSpec or call register_teacher(spec)."
+        f"Unknown teacher {name!r}. {guess}All {len(known)} names: list_teachers(), or "
+        "`skshazam teachers` in a shell. To use your own model, pass a TeacherSpec or "
+        "call register_teacher(spec)."
     )
 
 
@@ -149,7 +159,8 @@ def resolve_teachers(
     teachers : iterable of str or TeacherSpec
         Names, ``"name@revision"`` or specs. A single one may stand alone.
     weights : mapping of str to path-like, default=None
-        Local file or folder for some of the names.
+        Local file or folder for some of the names. In a folder, the file that the
+        teacher has on the Hub comes first.
 
     Returns
     -------
@@ -161,7 +172,8 @@ def resolve_teachers(
     UnknownTeacherError
         A name is unknown, or `weights` names a teacher that is not among `teachers`.
     TeacherSpecError
-        There is no teacher, two share a name, or an entry is neither name nor spec.
+        There is no teacher, two share a name, an entry is neither name nor spec, or
+        one has a revision as well as local weights.
     """
     if isinstance(teachers, str | TeacherSpec):
         teachers = (teachers,)
@@ -191,5 +203,23 @@ def resolve_teachers(
                 f"weights names {name!r}, which is not among the teachers: "
                 f"{', '.join(map(repr, specs))}."
             )
-        specs[name] = dataclasses.replace(specs[name], weights=str(file), revision=None)
+        specs[name] = _with_local_weights(specs[name], file)
     return tuple(specs.values())
+
+
+def _with_local_weights(spec: TeacherSpec, given: str | os.PathLike) -> TeacherSpec:
+    """Return a spec that loads a local file or folder instead of its own weights."""
+    if spec.revision is not None:
+        raise TeacherSpecError(
+            f"weights names {spec.name!r}, which is also pinned to revision "
+            f"{spec.revision!r} of the Hub; expected one of the two. Leave out the "
+            "revision, or the weights."
+        )
+    weights = os.fspath(given)
+    folder = Path(weights).expanduser()
+    if folder.is_dir() and (spec.weights or "").startswith(HUB_PREFIX):
+        names = weights_address(spec).filenames
+        # As a copy of the repository has it, or without its folders.
+        paths = [folder / name for name in (*names, *(Path(n).name for n in names))]
+        weights = next((str(path) for path in paths if path.is_file()), weights)
+    return dataclasses.replace(spec, weights=weights)

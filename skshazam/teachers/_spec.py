@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from skshazam.exceptions import TeacherSpecError
+from skshazam.teachers._checkpoints import CHECKPOINT_VERSION
 from skshazam.teachers._fingerprint import digest_of, digest_of_file
 from skshazam.teachers._frozen_mapping import FrozenMapping
+from skshazam.teachers._pooling import POOLING_VERSION
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "TeacherSpec"]
 
@@ -63,9 +65,10 @@ class TeacherSpec:
         weights' state dict before these are loaded.
     weights : str or path-like, default=None
         A .safetensors or PyTorch file, a folder that holds one, or a file on the Hub as
-        "hf-hub:owner/repository/file". None means the weights that come with the
-        architecture (timm's pretrained ones) or that `build` put in place; "random"
-        means none at all, from a fixed seed, for controls and tests.
+        "hf-hub:owner/repository/file"; "model.safetensors" stands also for the
+        "pytorch_model.bin" of a repository that lacks it. None means the weights that
+        come with the architecture (timm's pretrained ones) or that `build` put in
+        place; "random" means none at all, from a fixed seed, for controls and tests.
     revision : str, default=None
         Branch, tag or commit for weights on the Hub. A commit pins them.
     dim : int, default=None
@@ -170,10 +173,11 @@ class TeacherSpec:
             64 hexadecimal digits. Two specs share it exactly when they differ in
             facts for people: name, licence, gate, source, what is required or
             unverified. Local weights count by content, wherever they lie; Hub weights
-            by name and revision. `build` counts by bytecode, arguments and captured
-            values, so that another Python version may see another digest, unless it
-            declares an identity, ``__fingerprint__ = "mine/1"``: then that text counts
-            instead, and is to be changed whenever the vector changes.
+            by name and revision. So do the versions of the code that renames a
+            checkpoint's keys and that pools. `build` counts by bytecode, arguments and
+            captured values, so that another Python version may see another digest,
+            unless it declares an identity, ``__fingerprint__ = "mine/1"``: then that
+            text counts instead, and is to be changed whenever the vector changes.
         """
         facts = {
             name: getattr(self, name)
@@ -181,6 +185,10 @@ class TeacherSpec:
             if name not in _NOT_IN_FINGERPRINT
         }
         facts["size"] = self.input_size
+        facts["versions"] = (CHECKPOINT_VERSION, POOLING_VERSION)
+        if self.requires is not None and self.weights is None:
+            # No vector yet; what is missing tells such rows apart.
+            facts["requires"] = self.requires
         if self.build is not None:
             facts["build"] = digest_of(self.build, follow_paths=True)
         if self.weights is not None:
@@ -188,7 +196,10 @@ class TeacherSpec:
             if path.is_file():
                 facts["weights"] = digest_of_file(path)
             elif path.is_dir():
-                facts["weights"] = digest_of_file(find_weights_file(path))
+                facts["weights"] = digest_of_file(find_weights_file(path, self.name))
+        configuration = find_configuration(self)
+        if configuration is not None:
+            facts["configuration"] = digest_of_file(configuration)
         return digest_of(facts)
 
     def _set(self, name: str, value) -> None:
@@ -312,13 +323,36 @@ class TeacherSpec:
             self._refuse("std", "three positive numbers")
 
 
-def find_weights_file(folder: Path) -> Path:
+def find_configuration(spec: TeacherSpec) -> Path | None:
+    """Return the config.json beside local weights, of an architecture on the Hub.
+
+    Parameters
+    ----------
+    spec : TeacherSpec
+        Any teacher.
+
+    Returns
+    -------
+    file : Path or None
+        None if there is none, or the architecture needs none.
+    """
+    is_local = spec.weights not in (None, "random") and not spec._is_on_the_hub()
+    if not is_local or not (spec.architecture or "").startswith("hf-hub:"):
+        return None
+    path = Path(spec.weights).expanduser()
+    file = (path if path.is_dir() else path.parent) / "config.json"
+    return file if file.is_file() else None
+
+
+def find_weights_file(folder: Path, name: str) -> Path:
     """Return the checkpoint in a folder, safetensors first.
 
     Parameters
     ----------
     folder : Path
         A folder as the Hub lays it out.
+    name : str
+        The teacher it is for, named in errors.
 
     Returns
     -------
@@ -330,18 +364,19 @@ def find_weights_file(folder: Path) -> Path:
     TeacherSpecError
         There is none, or more than one that it could be.
     """
-    for patterns in (("*.safetensors",), ("*.bin", "*.pt", "*.pth")):
+    for patterns in (("*.safetensors",), ("*.bin", "*.pt", "*.pth", "*.torch")):
         found = sorted(path for pattern in patterns for path in folder.glob(pattern))
         if len(found) == 1:
             return found[0]
         if found:
             raise TeacherSpecError(
-                f"The folder {str(folder)!r} holds {len(found)} checkpoints: "
-                f"{[path.name for path in found[:5]]}. Pass the file itself as weights."
+                f"Teacher {name!r}: the folder {str(folder)!r} holds {len(found)} "
+                f"checkpoints: {[path.name for path in found[:5]]}. Pass the file "
+                "itself as weights."
             )
     raise TeacherSpecError(
-        f"The folder {str(folder)!r} holds no .safetensors, .bin, .pt or .pth file. "
-        "Pass the checkpoint itself as weights."
+        f"Teacher {name!r}: the folder {str(folder)!r} holds no .safetensors, .bin, "
+        ".pt, .pth or .torch file. Pass the checkpoint itself as weights."
     )
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from skshazam.exceptions import TeacherOutputError
+from skshazam.exceptions import TeacherMemoryError, TeacherOutputError
 from skshazam.teachers._pooling import pooled_features
 from skshazam.teachers._preprocessing import preprocess
+from skshazam.teachers._remedies import numbered, steps_for_misfit
 from skshazam.teachers._spec import TeacherSpec
 
 __all__ = ["Teacher"]
@@ -54,8 +55,16 @@ class Teacher:
         self.commit = commit
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self.module = module.eval().requires_grad_(False)
-        self.module.to(device, memory_format=self._layout)
-        self.dim = self._measured_dim()
+        try:
+            self.module.to(device, memory_format=self._layout)
+            self.dim = self._measured_dim()
+        except torch.OutOfMemoryError as error:
+            raise TeacherMemoryError(
+                f"Teacher {spec.name!r} does not fit into the free memory of {device}. "
+                "1. Free memory there: skshazam.teachers.unload_teachers() forgets "
+                "teachers that are loaded. 2. Run the teachers one by one, with a "
+                "store. 3. Or pass device='cpu'."
+            ) from error
         if compile:
             _compile(self.module, spec)
 
@@ -96,26 +105,34 @@ class Teacher:
         black = np.zeros((*spec.input_size, 3), dtype=np.uint8)
         try:
             features = self([black])
-        except TeacherOutputError:
+        except (TeacherOutputError, torch.OutOfMemoryError):
             raise
         except Exception as error:
             raise TeacherOutputError(
                 f"Teacher {spec.name!r} cannot process a {spec.input_size} image: "
-                f"{type(error).__name__}: {error}. Check size= and architecture_kwargs."
+                f"{type(error).__name__}: {error}."
+                + _steps(spec, "Check size= and architecture_kwargs.")
             ) from error
         n_rows, dim = features.shape
         if n_rows != 1 or (spec.dim is not None and dim != spec.dim):
             raise TeacherOutputError(
                 f"Teacher {spec.name!r} returns features of shape ({n_rows}, {dim}) "
-                f"for one image; its spec promises (1, {spec.dim}). Set dim={dim}, or "
-                f"another pooling than {spec.pooling!r}."
+                f"for one image; its spec promises (1, {spec.dim})."
+                + _steps(
+                    spec, f"Set dim={dim}, or another pooling than {spec.pooling!r}."
+                )
             )
         if not torch.isfinite(features).all():
             raise TeacherOutputError(
-                f"Teacher {spec.name!r} returns non-finite values for a black image. "
-                "Check its weights."
+                f"Teacher {spec.name!r} returns non-finite values for a black image."
+                + _steps(spec, "Check its weights.")
             )
         return dim
+
+
+def _steps(spec: TeacherSpec, own_step: str) -> str:
+    """Return what to do about an output, as lines that follow a message."""
+    return numbered(steps_for_misfit(spec, own_step))
 
 
 def _compile(module: nn.Module, spec: TeacherSpec) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import pickle
+import sys
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 
 from skshazam.exceptions import CheckpointMismatchError, TeacherLoadingError
 from skshazam.teachers._checkpoints import to_timm_layout
+from skshazam.teachers._remedies import name_of_network, numbered, steps_for_misfit
 from skshazam.teachers._spec import TeacherSpec
 
 __all__ = ["load_weights", "read_state"]
@@ -27,12 +29,12 @@ def read_state(path: Path, spec: TeacherSpec) -> dict[str, torch.Tensor]:
     except pickle.UnpicklingError as error:
         raise TeacherLoadingError(
             f"Teacher {spec.name!r}: {str(path)!r} is no plain state dict, and loading "
-            "it could run code. Save module.state_dict() as .safetensors instead."
+            "it could run code.\n1. Save module.state_dict() as .safetensors instead."
         ) from error
     except Exception as error:  # damaged files raise nearly anything
         raise TeacherLoadingError(
-            f"Teacher {spec.name!r}: {str(path)!r} is no readable checkpoint: {error}. "
-            "Fetch or copy it again."
+            f"Teacher {spec.name!r}: {str(path)!r} is no readable checkpoint: {error}."
+            "\n1. Fetch or copy it again."
         ) from error
     for wrapper in ("state_dict", "model", "teacher"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
@@ -43,7 +45,7 @@ def read_state(path: Path, spec: TeacherSpec) -> dict[str, torch.Tensor]:
     ):
         raise TeacherLoadingError(
             f"Teacher {spec.name!r}: {str(path)!r} holds {type(state).__name__}, not a "
-            "state dict of tensors. Save module.state_dict() alone."
+            "state dict of tensors.\n1. Save module.state_dict() alone."
         )
     return state
 
@@ -52,11 +54,15 @@ def load_weights(module: nn.Module, path: Path, spec: TeacherSpec) -> None:
     """Load a checkpoint strictly, but for what no feature needs.
 
     A timm model's may be in another layout (see ``to_timm_layout``) and may hold its
-    classifier; that of a module with a method ``adapt_checkpoint`` goes through it.
+    classifier; where the architecture names weights of its own, timm's rules for these
+    come first, so that position embeddings of another size are brought to the
+    network's. That of a module with a method ``adapt_checkpoint`` goes through it.
     """
     state = read_state(path, spec)
     expected = module.state_dict()
     if spec.architecture is not None:
+        if _names_weights(spec):
+            state = _by_timms_rules(module, state)
         state = _adapted_to_timm(module, state, expected)
     elif hasattr(module, "adapt_checkpoint"):
         state = module.adapt_checkpoint(state)
@@ -73,12 +79,30 @@ def load_weights(module: nn.Module, path: Path, spec: TeacherSpec) -> None:
         ),
     ]
     if problems:
+        own = "architecture and architecture_kwargs" if spec.architecture else "build="
+        steps = steps_for_misfit(spec, f"Check {own}.")
         raise CheckpointMismatchError(
             f"The weights {str(path)!r} do not fit teacher {spec.name!r} "
-            f"({spec.architecture or spec.build}): {'; '.join(problems)}. Check "
-            "architecture, architecture_kwargs and the file."
+            f"({name_of_network(spec)}): {'; '.join(problems)}.{numbered(steps)}"
         )
     module.load_state_dict(state)
+
+
+def _names_weights(spec: TeacherSpec) -> bool:
+    """Return whether an architecture is one of published weights, by tag or address."""
+    return spec.weights is None or "." in spec.architecture or "/" in spec.architecture
+
+
+def _by_timms_rules(module: nn.Module, state: dict) -> dict:
+    """Return a checkpoint as timm brings its published ones to its networks."""
+    rules = vars(sys.modules[type(module).__module__])
+    rule = rules.get("checkpoint_filter_fn") or rules.get("_filter_fn")
+    if rule is None:
+        return state
+    try:
+        return rule(dict(state), module)
+    except Exception:  # noqa: BLE001 - not of its layout: the strict load names the keys
+        return state
 
 
 def _adapted_to_timm(module: nn.Module, state: dict, expected: dict) -> dict:

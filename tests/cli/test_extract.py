@@ -17,6 +17,7 @@ from skshazam.cli import _extract
 from skshazam.cli._parameters import SHARD
 from skshazam.features import FeatureStore, extract_to_store, read_features
 from skshazam.features._stored import StoreRun
+from skshazam.teachers import unregister_teacher
 
 TEACHERS = "stain,texture"
 
@@ -203,9 +204,9 @@ def test_only_the_first_unreadable_images_are_shown(extract, folder):
 
 
 def test_on_error_raise_ends_with_the_first(extract, broken):
-    result = extract(broken, "--on-error", "raise")
+    result = extract(broken, "--on-error", "raise", "--no-progress")
     assert result.exit_code == 1
-    assert result.output.startswith("Error: Image ")
+    assert result.output.splitlines()[-1].startswith("Error: Image ")
 
 
 def test_an_errors_file_that_cannot_be_written_is_said_before_the_work(
@@ -299,9 +300,9 @@ def test_a_folder_that_is_no_store_is_not_filled(run, folder):
 def test_ctrl_c_keeps_what_was_computed(extract, random_tiles, monkeypatch, tmp_path):
     tiles, keep, calls = random_tiles(12), StoreRun._keep, []
 
-    def interrupted(self, work, features):
-        keep(self, work, features)
-        calls.append(work)
+    def interrupted(self, outcome):
+        keep(self, outcome)
+        calls.append(outcome)
         if len(calls) == 2:
             signal.raise_signal(signal.SIGINT)
 
@@ -315,3 +316,66 @@ def test_ctrl_c_keeps_what_was_computed(extract, random_tiles, monkeypatch, tmp_
         sorted(map(str, tiles.iterdir())), ["stain"], tmp_path / "store"
     ).digests
     assert np.isfinite(read_features(digests, ["stain"], tmp_path / "store")).all()
+
+
+MINE = """
+import torch
+from skshazam import TeacherSpec
+from skshazam.teachers import register_teacher
+
+class Colours(torch.nn.Module):
+    def forward(self, images):
+        return images.mean(dim=(2, 3))
+
+register_teacher(TeacherSpec("mine", build=Colours, dim=3))
+"""
+
+
+def test_a_file_may_register_teachers_of_ones_own(extract, folder, tmp_path):
+    (tmp_path / "my_teachers.py").write_text(MINE)
+    try:
+        result = extract(
+            folder, "--import", tmp_path / "my_teachers.py", "--teachers", "mine,stain"
+        )
+        assert result.exit_code == 0, result.output
+        facts = FeatureStore(tmp_path / "store").teachers().values()
+        assert {entry["name"] for entry in facts} == {"mine", "stain"}
+    finally:
+        unregister_teacher("mine")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("1 / 0", "ZeroDivisionError"), (None, "No such file")]
+)
+def test_a_file_that_cannot_be_imported_is_named(
+    extract, folder, tmp_path, content, said
+):
+    if content:
+        (tmp_path / "bad.py").write_text(content)
+    result = extract(folder, "--import", tmp_path / "bad.py")
+    assert result.exit_code == 2
+    assert "bad.py" in result.output
+    assert said in result.output
+
+
+def test_an_unknown_teacher_is_told_how_to_name_its_own(extract, folder):
+    result = extract(folder, "--teachers", "mine2")
+    assert result.exit_code == 1
+    assert "--import FILE.py" in result.output
+
+
+def test_a_device_that_is_not_here_is_a_message(extract, folder):
+    result = extract(folder, "--device", "abacus")
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1].startswith("Error: --device abacus")
+
+
+def test_a_dry_run_that_meets_unreadable_images_exits_as_the_real_one(extract, folder):
+    (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    assert extract(folder, "--dry-run").exit_code == 3
+
+
+def test_progress_is_shown_unless_json_is(extract, folder):
+    assert "images:" in extract(folder).stderr
+    assert "images:" not in extract(folder, "--json").stderr
+    assert "images:" not in extract(folder, "--no-progress").stderr

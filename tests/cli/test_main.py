@@ -5,7 +5,12 @@ import pytest
 
 from skshazam import __version__
 from skshazam.cli import main
-from skshazam.cli._reporting import ReportingGroup, format_bytes, format_table
+from skshazam.cli._reporting import (
+    ReportingGroup,
+    format_bytes,
+    format_table,
+    in_the_shell,
+)
 from skshazam.exceptions import FeatureStoreError
 
 
@@ -86,3 +91,22 @@ def test_tables_align_text_left_and_numbers_right():
 )
 def test_sizes_have_units(n, text):
     assert format_bytes(n) == text
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (
+            "Pass weights={'uni': '/path/to/file'}; nothing is then downloaded.",
+            "Pass --weights uni=/path/to/file; nothing is then downloaded.",
+        ),
+        ("Use device='auto' or device='cpu'.", "Use --device auto or --device cpu."),
+        ("pass on_error='nan'", "pass --on-error nan"),
+        ("Use FeatureStore(path, dtype='float32').", "Use --dtype float32."),
+        ("Pass precision='float32'", "Pass --precision float32"),
+        ("Pass images=, or check=0.", "Pass --images, or --check 0."),
+        ("nothing to change", "nothing to change"),
+    ],
+)
+def test_messages_speak_of_options_and_not_of_parameters(message, shown):
+    assert in_the_shell(message) == shown

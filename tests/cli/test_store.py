@@ -43,7 +43,7 @@ def test_verify_finds_damage_and_exits_with_3(run, filled, folder):
     shard.write_bytes(content)
     result = run("store", "verify", filled)
     assert result.exit_code == 3
-    assert "Damaged, and set aside:" in result.output
+    assert "Damaged, or not of this teacher:" in result.output
     assert "Run `skshazam extract` again" in result.output
     found = run("store", "verify", filled, "--json")
     assert found.exit_code == 3

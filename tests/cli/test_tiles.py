@@ -70,7 +70,8 @@ def test_a_csv_file_names_paths_relative_to_itself(tmp_path):
         ("path,slide\na.png,S\n,S\n", "Line 3 .* path=''"),
         ("path\na.png,b\n", "Line 2 .*more cells than the header"),
         ("path,x,y\na.png,1.5,2\n", "Line 2 .* x='1.5'"),
-        ('path\n"a', "no CSV file"),
+        ("path,path\na.png,b\n", "each once"),
+        ('path\n"a', "cannot be read as a CSV file"),
     ],
 )
 def test_a_wrong_csv_file_is_named_with_its_line(tmp_path, text, said):
@@ -100,3 +101,8 @@ def test_any_bytes_are_a_list_of_files_or_a_typed_error(tmp_path_factory, head, 
         assert str(csv) in str(error)
     else:
         assert tiles.paths and all(Path(path).name for path in tiles.paths)
+
+
+def test_whole_numbers_may_be_written_as_pandas_does(tmp_path):
+    tiles = list_tiles(write(tmp_path / "tiles.csv", "path,x,y\na.png,12.0,-3\n"))
+    assert tiles.coords == [(12, -3)]

@@ -1,5 +1,7 @@
 """ForwardPass: shared uploads, lazy loading, and less at once when memory runs out."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -56,8 +58,11 @@ def forward_pass(teachers, precision="auto", preprocessing="fast"):
 def test_each_teacher_sees_the_rows_it_lacks(images):
     teachers = {"a": Means(), "b": Means(), "c": Means()}
     work = work_of(images, a=[0, 1, 5], b=[], c=[7])
-    [(same, features)] = forward_pass(teachers).run([work])
-    assert same is work
+    [outcome] = forward_pass(teachers).run([work])
+    features = outcome.features
+    assert outcome.work.rows == {"a": [0, 1, 5], "c": [7]}
+    assert outcome.work.positions == work.positions
+    assert outcome.faults == {}
     assert set(features) == {"a", "c"}
     np.testing.assert_allclose(features["a"], means_of(images)[[0, 1, 5]])
     np.testing.assert_allclose(features["c"], means_of(images)[[7]])
@@ -103,8 +108,8 @@ def test_the_way_of_preprocessing_reaches_the_teacher(images):
 def test_fewer_images_go_at_once_when_memory_runs_out(images, caplog, n_fitting, sizes):
     teacher = Means(n_fitting)
     work = work_of(images, a=list(range(8)))
-    [(_, features)] = forward_pass({"a": teacher}).run([work])
-    np.testing.assert_allclose(features["a"], means_of(images))
+    [outcome] = forward_pass({"a": teacher}).run([work])
+    np.testing.assert_allclose(outcome.features["a"], means_of(images))
     assert teacher.sizes == sizes
     assert "ran out of memory with 8 images; going on with 4" in caplog.text
 
@@ -142,15 +147,83 @@ def test_other_errors_of_a_teacher_are_not_taken_for_lack_of_memory(images):
         list(forward_pass({"a": Broken()}).run([work_of(images, a=[0])]))
 
 
-def test_values_that_are_not_finite_name_teacher_and_dtype(images):
-    class Overflowing(Means):
-        def __call__(self, *arguments):
-            return torch.full((1, 3), torch.inf)
+class Spoiling(Means):
+    """Gives `value` for the second image it sees, and means for the others."""
 
-    with pytest.raises(TeacherOutputError, match=r"'a'.*not finite, in torch.bfloat16"):
-        list(
-            forward_pass({"a": Overflowing()}, "bfloat16").run([work_of(images, a=[0])])
-        )
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def __call__(self, images, *arguments):
+        features = super().__call__(images, *arguments)
+        features[1, 2] = self.value
+        return features
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_a_fault_of_their_image(images, value):
+    forward = forward_pass({"a": Spoiling(value), "b": Means()}, "bfloat16")
+    work = work_of(images, a=[3, 5, 7], b=[0, 5])
+    [outcome] = forward.run([work])
+    assert list(outcome.faults) == [5]
+    assert isinstance(outcome.faults[5], TeacherOutputError)
+    assert "'a' computes values that are not finite, in torch.bfloat16" in str(
+        outcome.faults[5]
+    )
+    # The image is taken from every teacher, and no other image is.
+    assert outcome.work.rows == {"a": [3, 7], "b": [0]}
+    np.testing.assert_allclose(outcome.features["a"], means_of(images)[[3, 7]])
+    np.testing.assert_allclose(outcome.features["b"], means_of(images)[[0]])
+    assert outcome.work.n_lacking == 3
+
+
+def test_what_the_store_cannot_hold_is_a_fault_with_a_remedy(images):
+    teachers = {"loud": Spoiling(70_000.0)}
+    work = work_of(images, loud=[0, 1])
+    [outcome] = forward_pass(teachers).run([work])
+    assert outcome.faults == {}
+    forward = ForwardPass(
+        teachers.__getitem__,
+        precision="auto",
+        preprocessing="fast",
+        kept_as="float16",
+    )
+    [outcome] = forward.run([work])
+    assert list(outcome.faults) == [1]
+    assert "'loud' gives 70000" in str(outcome.faults[1])
+    assert "FeatureStore(path, dtype='float32')" in str(outcome.faults[1])
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_batches_in_flight_come_before_the_error_that_ends_the_next(images, device):
+    def batches():
+        yield work_of(images, a=[0])
+        raise TeacherOutputError("no more")
+
+    teacher = Means(device=device)  # says so, and computes here
+    stream = forward_pass({"a": teacher}, "float32").run(batches())
+    assert next(stream).work.rows == {"a": [0]}
+    with pytest.raises(TeacherOutputError, match="no more"):
+        next(stream)
+
+
+def test_what_took_the_memory_is_let_go_before_the_next_try(images):
+    references, alive = [], []
+
+    class Activations:
+        pass
+
+    class Greedy(Means):
+        def __call__(self, batch, *arguments):
+            alive.append(sum(reference() is not None for reference in references))
+            activations = Activations()
+            references.append(weakref.ref(activations))
+            return super().__call__(batch, *arguments)
+
+    work = work_of(images, a=list(range(8)))
+    list(forward_pass({"a": Greedy(n_fitting=2)}).run([work]))
+    assert len(alive) == 6
+    assert set(alive) == {0}
 
 
 def test_on_a_cpu_nothing_waits_behind_the_batch_that_was_computed(images):
@@ -176,7 +249,7 @@ def test_on_a_gpu_one_batch_computes_while_another_is_handed_over(images):
 
     teacher = Means(device="cuda")  # says so, and computes here
     outcomes = list(forward_pass({"a": teacher}, "float32").run(batches()))
-    assert [work.rows["a"] for work, _ in outcomes] == [[0], [1], [2]]
+    assert [outcome.work.rows["a"] for outcome in outcomes] == [[0], [1], [2]]
     taken.clear()
     stream = forward_pass({"a": teacher}, "float32").run(batches())
     next(stream)
@@ -195,6 +268,6 @@ def test_real_lack_of_gpu_memory_halves_the_batch(images):
 
     teacher = Greedy(device="cuda")
     work = work_of(images, a=list(range(8)))
-    [(_, features)] = forward_pass({"a": teacher}).run([work])
-    np.testing.assert_allclose(features["a"], means_of(images))
+    [outcome] = forward_pass({"a": teacher}).run([work])
+    np.testing.assert_allclose(outcome.features["a"], means_of(images))
     assert max(teacher.sizes) <= 4

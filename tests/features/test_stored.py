@@ -4,6 +4,9 @@ import dataclasses
 import errno
 import json
 import pickle
+import shutil
+import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,20 +16,26 @@ from sklearn.base import clone
 
 from skshazam import TeacherFeatureTransformer
 from skshazam.exceptions import (
+    DeviceError,
     FeatureStoreError,
     FeatureStoreMismatchError,
     ImageReadError,
+    TeacherOutputError,
 )
 from skshazam.features import (
+    ExtractionOptions,
     FeatureStore,
     StoredExtraction,
     _pending,
+    _readback,
     _stored,
+    extract_features,
     extract_to_store,
     read_features,
 )
+from skshazam.features._forward import ForwardPass
 from skshazam.features._identity import describe_features, feature_fingerprint
-from skshazam.images import _digest
+from skshazam.images import _digest, _stream
 from skshazam.storage import _shard_set, _store
 from skshazam.teachers import load_teacher, unload_teachers
 from tests.tiny_teachers import TinyConvolution, tiny_convolution, tiny_vit
@@ -465,13 +474,74 @@ def test_a_full_disk_ends_the_run_and_keeps_what_was_stored(
     assert transformer.n_images_computed_ <= 200 - kept["tiny-convolution"]
 
 
-def test_a_number_beyond_float16_names_the_remedy(store, tiles):
-    spec = tiny_convolution("loud", std=(1e-7, 1e-7, 1e-7))
-    with pytest.raises(FeatureStoreMismatchError, match="dtype='float32'"):
-        small(store=store, teachers=[spec]).fit_transform(tiles)
-    exact = FeatureStore(store.path, dtype="float32")
-    features = small(store=exact, teachers=[spec]).fit_transform(tiles)
-    assert np.abs(features).max() > 65504
+class Loud(TinyConvolution):
+    """Gives a number too large for float16, or none at all, for a white image."""
+
+    def __init__(self, value):
+        super().__init__(2)
+        self.value = value
+
+    def forward(self, images):
+        features = super().forward(images)
+        features[images.amin(dim=(1, 2, 3)) > 2] = self.value
+        return features
+
+
+def loud(value):
+    return tiny_convolution("loud", dim=2, build=partial(Loud, value))
+
+
+@pytest.fixture
+def with_a_white_one(many):
+    white = np.full((30, 30, 3), 255, dtype=np.uint8)
+    return [*many[:20], white, *many[20:40], white]
+
+
+@pytest.mark.parametrize("value", [1e6, float("nan")])
+def test_an_image_without_features_is_named_and_costs_no_other(
+    store, with_a_white_one, value
+):
+    transformer = small(
+        store=store, teachers=[VIT, loud(value)], on_error="nan", batch_size=8
+    )
+    features = transformer.fit_transform(with_a_white_one)
+    assert sorted(transformer.errors_) == [20, 41]
+    assert all(
+        isinstance(error, TeacherOutputError) for error in transformer.errors_.values()
+    )
+    assert "Image 20 of 42: Teacher 'loud'" in str(transformer.errors_[20])
+    assert np.isnan(features[[20, 41]]).all()
+    assert np.isfinite(np.delete(features, [20, 41], axis=0)).all()
+    assert (transformer.n_images_computed_, transformer.n_images_cached_) == (40, 0)
+    assert all(entry.rows == 40 for entry in store.info().teachers)
+    again = small(store=store, teachers=[VIT, loud(value)], on_error="nan")
+    again.fit_transform(with_a_white_one)
+    assert sorted(again.errors_) == [20, 41]
+    assert (again.n_images_computed_, again.n_images_cached_) == (0, 40)
+
+
+def test_such_an_image_ends_the_run_if_asked_to_and_the_rest_is_kept(
+    store, with_a_white_one
+):
+    transformer = small(store=store, teachers=[loud(1e6)], batch_size=64)
+    with pytest.raises(TeacherOutputError, match=r"Image (20|41) of 42.*float32"):
+        transformer.fit_transform(with_a_white_one)
+    assert store.info().teachers[0].rows == 40
+
+
+def test_a_float32_store_holds_what_float16_cannot(tmp_path, with_a_white_one):
+    exact = FeatureStore(tmp_path / "exact", dtype="float32")
+    features = small(store=exact, teachers=[loud(1e6)]).fit_transform(with_a_white_one)
+    assert features[20].tolist() == [1e6, 1e6]
+
+
+def test_without_a_store_such_an_image_is_named_too(with_a_white_one):
+    transformer = small(teachers=[loud(float("nan"))], on_error="nan")
+    features = transformer.fit_transform(with_a_white_one)
+    assert sorted(transformer.errors_) == [20, 41]
+    assert np.isnan(features).any(axis=1).sum() == 2
+    with pytest.raises(TeacherOutputError, match=r"Image 20 of 42: Teacher 'loud'"):
+        small(teachers=[loud(float("nan"))]).fit_transform(with_a_white_one)
 
 
 def test_other_weights_under_the_same_name_are_refused(store, tiles, monkeypatch):
@@ -482,6 +552,104 @@ def test_other_weights_under_the_same_name_are_refused(store, tiles, monkeypatch
     transformer = small(store=store, teachers=[VIT])
     with pytest.raises(FeatureStoreMismatchError, match=r"aaaa111.*bbbb222"):
         transformer.fit_transform(tiles)
+
+
+# --- long runs ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("through_a_store", [True, False])
+def test_no_more_than_two_batches_are_decoded_ahead(
+    store, paths, monkeypatch, through_a_store
+):
+    decoded, most_ahead, done = [], [], 0
+    for module, name in [(_pending, "decode_image"), (_stream, "read_image")]:
+        real = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda *a, real=real: (decoded.append(1), real(*a))[1]
+        )
+    real_pass = ForwardPass._one_pass
+
+    def one_pass(self, name, images):
+        nonlocal done
+        time.sleep(0.01)  # Let the threads run as far as they may.
+        most_ahead.append(len(decoded) - done)
+        done += len(images)
+        return real_pass(self, name, images)
+
+    monkeypatch.setattr(ForwardPass, "_one_pass", one_pass)
+    small(
+        teachers=[CONVOLUTION],
+        store=store if through_a_store else None,
+        batch_size=4,
+        n_jobs=2,
+    ).fit_transform(paths)
+    assert len(decoded) == 40
+    assert 4 <= max(most_ahead) <= 4 + 2 * 4
+
+
+def test_what_is_learnt_about_files_is_written_in_portions(
+    store, paths, settled, monkeypatch
+):
+    """Both where all is computed, and where all is found under another name."""
+    monkeypatch.setattr(_stored, "LEARNT_ROWS", 8)
+    sizes = []
+    write = type(store.files).write
+
+    def recording(folder, keys, *arguments):
+        if folder is store.files:
+            sizes.append(len(keys))
+        return write(folder, keys, *arguments)
+
+    monkeypatch.setattr(type(store.files), "write", recording)
+    extract_to_store(paths, [CONVOLUTION], store, device="cpu", batch_size=4)
+    assert sum(sizes) == 40
+    assert max(sizes) <= 8 + 3 * 4
+    sizes.clear()
+    moved = [path.rename(path.with_name(f"moved-{path.name}")) for path in paths]
+    extraction = extract_to_store(
+        moved, [CONVOLUTION], store, device="cpu", batch_size=4
+    )
+    assert extraction.n_computed == 0
+    assert sum(sizes) == 40
+    assert max(sizes) <= 8 + 3 * 4
+
+
+def test_a_run_that_finds_everything_shows_how_far_it_is(store, paths):
+    class Bar:
+        n, steps = 0, 0
+
+        def update(self, n):
+            self.n += n
+            self.steps += n > 0
+
+    extract_to_store(paths, [CONVOLUTION], store, device="cpu")
+    options = ExtractionOptions(device="cpu", batch_size=4)
+    bar = Bar()
+    _stored.StoreRun(paths, [CONVOLUTION], store, options).run(bar)
+    assert bar.n == 40
+    assert bar.steps > 10
+
+
+def test_counts_are_of_images_even_if_some_are_computed_twice(store, many, monkeypatch):
+    gathered = _readback._gathered
+    rounds = iter([True, False])
+
+    def damaged_at_first(*arguments):
+        features, found = gathered(*arguments)
+        if next(rounds):
+            found[3] = False
+            _drop_everything(store)
+        return features, found
+
+    def _drop_everything(store):
+        for entry in store.info().teachers:
+            shutil.rmtree(store.path / "teachers" / entry.fingerprint)
+
+    monkeypatch.setattr(_readback, "_gathered", damaged_at_first)
+    transformer = small(store=store)
+    transformer.fit_transform(many[:10])
+    assert transformer.n_images_computed_ == 10
+    assert transformer.n_images_cached_ == 0
 
 
 # --- as an estimator, and as functions ---------------------------------------------
@@ -520,11 +688,49 @@ def test_extraction_and_reading_are_functions_too(store, paths):
 
 
 def test_the_first_step_of_an_empty_store_is_named(store):
-    digests = np.zeros((2, 32), dtype=np.uint8)
+    digests = np.ones((2, 32), dtype=np.uint8)
     with pytest.raises(FeatureStoreError, match=r"lacks the features of 2 of 2"):
         read_features(digests, [VIT], store)
     with pytest.raises(FeatureStoreError, match=r"holds nothing of teacher 'open'"):
         read_features(digests, [tiny_vit("open", dim=None)], store)
+
+
+def test_digests_of_unreadable_images_are_refused_with_the_way_out(store, tiles):
+    extraction = extract_to_store(
+        [*tiles, b""], [VIT], store, device="cpu", on_error="nan"
+    )
+    assert not extraction.digests[6].any()
+    with pytest.raises(FeatureStoreError, match=r"1 of 7 digests.*extraction\.errors"):
+        read_features(extraction.digests, [VIT], store)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("batch_size", 0),
+        ("batch_size", 2.5),
+        ("n_threads", 0),
+        ("on_error", "rasie"),
+        ("precision", "fp16"),
+        ("preprocessing", "PIL"),
+        ("channels_last", "yes"),
+        ("compile", 3),
+        ("task_size", 0),
+    ],
+)
+def test_an_option_that_cannot_be_is_named(store, tiles, option, value):
+    with pytest.raises(ValueError, match=rf"'{option}' parameter.*{value}"):
+        extract_to_store(tiles, [VIT], store, **{"device": "cpu", option: value})
+    if option in ("batch_size", "n_threads", "on_error", "precision", "preprocessing"):
+        teachers = {"tiny-vit": load_teacher(VIT, "cpu")}
+        with pytest.raises(ValueError, match=rf"'{option}' parameter.*{value}"):
+            extract_features(tiles, teachers, **{option: value})
+
+
+def test_a_device_that_is_not_here_is_refused_before_any_work(store, tiles):
+    with pytest.raises(DeviceError, match="'abacus'"):
+        extract_to_store(tiles, [VIT], store, device="abacus")
+    assert not store.path.exists()
 
 
 def test_missing_rows_are_counted(store, many):

@@ -9,7 +9,13 @@ from PIL import Image
 
 from skshazam.exceptions import (
     ExtractionInterruptedError,
+    FeatureStoreError,
+    FeatureStoreMismatchError,
+    GatedTeacherError,
     ImageReadError,
+    OfflineTeacherError,
+    TeacherMemoryError,
+    TeacherSpecError,
     UnknownTeacherError,
 )
 from skshazam.features import FeatureStore, _tasks, extract_to_store, read_features
@@ -120,6 +126,31 @@ def test_workers_that_always_die_end_the_run_and_keep_the_rest(paths, store, exp
     extraction = run(paths, store, Unreliable())
     assert (extraction.n_computed, extraction.n_found) == (4, 26)
     assert_complete(extraction, store, expected)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_tried_again"),
+    [
+        (FeatureStoreError, True),
+        (OfflineTeacherError, True),
+        (TeacherMemoryError, True),
+        (FeatureStoreMismatchError, False),
+        (GatedTeacherError, False),
+        (TeacherSpecError, False),
+    ],
+)
+def test_what_may_pass_is_tried_again_and_nothing_else(
+    paths, store, error, is_tried_again
+):
+    executor = Unreliable(lost=[4], error=error)
+    if is_tried_again:
+        extraction = run(paths, store, executor)
+        assert extraction.n_computed == 30
+        assert executor.calls[-1] == (4, 1)
+    else:
+        with pytest.raises(error, match="worker went away"):
+            run(paths, store, executor)
+        assert {round_ for _, round_ in executor.calls} == {0}
 
 
 def test_a_broken_pool_is_not_tried_again(paths, store):

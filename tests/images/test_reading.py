@@ -1,6 +1,7 @@
 """read_image gives uint8 RGB or an ImageReadError that names the image."""
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -176,6 +177,33 @@ def test_a_note_to_rotate_is_ignored_as_plain_pillow_does():
     np.testing.assert_array_equal(read_image(data), read_image(JPEG))
 
 
+def test_a_ppm_of_eight_bits_or_fewer_is_read():
+    np.testing.assert_array_equal(read_image(encoded(PIXELS, "PPM")), PIXELS)
+    assert read_image(b"P6 1 1 15\n\x0f\x00\x0f").tolist() == [[[255, 0, 255]]]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("frame 0"), NotImplementedError("fourcc"), struct.error("short")],
+)
+def test_whatever_a_plugin_of_pillow_raises_is_an_unreadable_image(monkeypatch, error):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(Image.Image, "convert", fail)
+    with pytest.raises(ImageReadError, match=str(error)):
+        read_image(PNG)
+
+
+def test_lack_of_memory_is_no_unreadable_image(monkeypatch):
+    def fail(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "convert", fail)
+    with pytest.raises(MemoryError):
+        read_image(PNG)
+
+
 def test_a_single_pixel_is_an_image():
     np.testing.assert_array_equal(read_image(encoded(PIXELS[:1, :1])), PIXELS[:1, :1])
 
@@ -214,6 +242,16 @@ def closed_image():
     return image
 
 
+def named_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    return tmp_path / "pipe.png"
+
+
+def sixteen_bit_ppm(kind):
+    samples = np.array([258, 513, 65535], dtype=">u2").tobytes()
+    return kind + b" 1 1 65535\n" + samples
+
+
 def huge_file(tmp_path):
     """Return a file that claims three GiB and takes no room."""
     with (tmp_path / "slide.tif").open("wb") as file:
@@ -225,7 +263,10 @@ def huge_file(tmp_path):
 UNREADABLE = {
     "missing file": (lambda p: p / "no.png", "no.png"),
     "missing file as text": (lambda p: "no/such/tile.png", "no/such/tile.png"),
-    "directory": (lambda p: p, "Is a directory"),
+    "directory": (lambda p: p, "it is a folder"),
+    "named pipe": (lambda p: named_pipe(p), "no regular file"),
+    "16-bit PPM": (lambda p: sixteen_bit_ppm(b"P6"), "more than 8 bits"),
+    "16-bit plain PPM": (lambda p: b"P3 1 1 65535 258 513 65535", "more than 8 bits"),
     "empty file": (lambda p: written(p, "empty.png", b""), "empty.png"),
     "text": (lambda p: written(p, "notes.png", b"tile 1: tumour\n"), "notes.png"),
     "truncated JPEG": (lambda p: written(p, "cut.jpg", JPEG[:-200]), "cut.jpg"),

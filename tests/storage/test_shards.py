@@ -4,8 +4,11 @@ import errno
 import os
 import pickle
 import resource
+import shutil
+import subprocess
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +18,9 @@ from hypothesis import strategies as st
 from skshazam.exceptions import FeatureStoreError, FeatureStoreMismatchError
 from skshazam.storage import ShardFolder, ShardReport
 from skshazam.storage import _durable_file as durable_file
+from skshazam.storage import _shard_set as shard_set
+from skshazam.storage._shard_file import ShardFile
+from skshazam.storage._shard_merging import merge_shards
 from tests.store_processes import (
     BATCH,
     WIDTH,
@@ -136,6 +142,176 @@ def test_other_processes_rows_are_seen_after_refresh(tmp_path, folder, keys):
     assert not folder.has(keys).any()
     folder.refresh()
     assert folder.has(keys).all()
+
+
+def test_a_search_that_meets_a_removal_finds_the_row_in_its_new_place(
+    folder, keys, monkeypatch
+):
+    folder.write(keys, rows_of(keys))
+    searching, removed, answered = (threading.Event() for _ in range(3))
+    answers = []
+    attempt, drop = folder._set.attempt, folder._set.index.drop
+
+    def slow_attempt(*args):
+        # The search has chosen its shard; now that is merged away under it.
+        if not searching.is_set():
+            searching.set()
+            removed.wait(5)
+        return attempt(*args)
+
+    def slow_drop(number):
+        removed.set()
+        answered.wait(0.5)
+        drop(number)
+
+    def search():
+        answers.append(folder.has(keys).all())
+        answered.set()
+
+    monkeypatch.setattr(folder._set, "attempt", slow_attempt)
+    monkeypatch.setattr(folder._set.index, "drop", slow_drop)
+    thread = threading.Thread(target=search)
+    thread.start()
+    assert searching.wait(5)
+    folder._set.store(keys, rows_of(keys).astype(np.float16), {})
+    folder._set.remove(0)
+    thread.join()
+    assert answers == [True]
+
+
+def test_what_replaces_a_vanished_shard_is_known_before_that_is_forgotten(
+    folder, keys, monkeypatch
+):
+    write_in_batches(folder, keys, 500)
+    open_folder(folder.folder).compact()
+    part = keys[:500]  # of one shard, so that no other makes the search wait
+    answers, threads = [], []
+    admit = folder._set._admit
+
+    def slow_admit(*args, **kwargs):
+        if not threads:
+            search = threading.Thread(
+                target=lambda: answers.append(folder.has(part).all())
+            )
+            threads.append(search)
+            search.start()
+            search.join(0.2)
+        admit(*args, **kwargs)
+
+    monkeypatch.setattr(folder._set, "_admit", slow_admit)
+    assert folder.read(part)[1].all()
+    threads[0].join()
+    assert answers == [True]
+
+
+def test_a_listing_that_a_merge_runs_into_is_made_again(folder, keys, monkeypatch):
+    folder.write(keys, rows_of(keys))
+    os.utime(folder.folder, ns=(0, 0))
+    listdir, torn = os.listdir, iter([1, 2])
+
+    def list_during_merges(path):
+        if merge := next(torn, 0):
+            os.utime(path, ns=(merge, merge))
+            return []
+        return listdir(path)
+
+    monkeypatch.setattr(shard_set.os, "listdir", list_during_merges)
+    assert open_folder(folder.folder).has(keys).all()
+
+
+def test_a_folder_of_many_shards_leaves_files_for_others(folder, keys):
+    writer = open_folder(folder.folder, merge_every=1000)
+    write_in_batches(writer, keys[:400], 2)
+
+    def child(pipe):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (150, 150))
+        assert folder.read(keys)[1].sum() == 400
+
+    process, pipe = fork(child)
+    read_pipe(pipe)
+    assert end_of(process) == 0
+
+
+def test_a_folder_that_was_deleted_and_made_anew_begins_anew(tmp_path, keys):
+    path = tmp_path / "rows"
+    folder = ShardFolder(path, None, "float16")
+    folder.write(keys, rows_of(keys), {"commit": "aaa"})
+    shutil.rmtree(path)
+    folder.refresh()
+    assert (folder.width, folder.commit) == (None, None)
+    folder.write(keys, rows_of(keys)[:, :5], {"commit": "bbb"})
+    assert folder.read(keys)[0].shape == (1000, 5)
+    shutil.rmtree(path)
+    ShardFolder(path, None, "float16").write(keys, rows_of(keys), {"commit": "ccc"})
+    folder.refresh()
+    assert (folder.width, folder.commit) == (WIDTH, "ccc")
+    np.testing.assert_array_equal(folder.read(keys)[0], rows_of(keys))
+
+
+def test_a_folder_that_was_deleted_can_be_written_at_once(folder, keys):
+    folder.write(keys[:10], rows_of(keys[:10]))
+    shutil.rmtree(folder.folder)
+    folder.write(keys, rows_of(keys))
+    assert check_rows(folder.folder, keys).all()
+
+
+# Weights behind the rows
+
+
+def commits_of(folder):
+    return [ShardFile(path).metadata.get("commit") for path in shards_of(folder)]
+
+
+@pytest.mark.parametrize("merge", ["own", "close", "compact"])
+def test_a_merged_shard_remembers_the_commit(tmp_path, keys, merge):
+    folder = open_folder(tmp_path, merge_every=4 if merge == "own" else 32)
+    for start in range(0, 200, 50):
+        part = keys[start : start + 50]
+        folder.write(part, rows_of(part), {"commit": "aaa", "torch": "2"})
+    if merge != "own":
+        getattr(folder, merge)()
+    assert commits_of(folder) == ["aaa"]
+    assert open_folder(tmp_path).commit == "aaa"
+
+
+def test_shards_with_and_without_a_commit_are_merged_apart(tmp_path, keys):
+    folder = open_folder(tmp_path, merge_every=2)
+    for start in range(0, 400, 50):
+        part = keys[start : start + 50]
+        folder.write(part, rows_of(part), {"commit": "aaa"} if start % 100 else {})
+    folder.close()
+    for _ in range(2):
+        assert folder.compact().rows == 400
+        assert sorted(map(str, commits_of(folder))) == ["None", "aaa"]
+    assert check_rows(tmp_path, keys).sum() == 400
+
+
+def test_a_rescued_row_remembers_the_commit(folder, keys):
+    folder.write(keys, rows_of(keys), {"commit": "aaa"})
+    flip(shards_of(folder)[0], 100_000)
+    folder.verify()
+    assert commits_of(folder) == ["aaa"]
+
+
+def test_rows_of_two_commits_are_neither_written_nor_read_as_one(tmp_path, keys):
+    folders = [open_folder(tmp_path / name) for name in "ab"]
+    for folder, commit in zip(folders, ("aaa", "bbb"), strict=True):
+        folder.write(keys, rows_of(keys), {"commit": commit})
+    with pytest.raises(FeatureStoreMismatchError, match=r"aaa.*bbb"):
+        folders[0].write(keys, rows_of(keys), {"commit": "bbb"})
+    shutil.copytree(tmp_path / "b", tmp_path / "a", dirs_exist_ok=True)
+    for use in (ShardFolder.refresh, ShardFolder.compact, ShardFolder.verify):
+        for reader in (folders[0], open_folder(tmp_path / "a")):
+            with pytest.raises(FeatureStoreMismatchError) as caught:
+                use(reader)
+            assert all(word in str(caught.value) for word in ("aaa", "bbb", "grep -l"))
+    assert len(shards_of(folders[0])) == 2
+    # The remedy of the message.
+    command = str(caught.value).split("`")[1]
+    listed = subprocess.run(command, shell=True, capture_output=True, text=True)
+    [stranger] = listed.stdout.split()
+    Path(stranger).unlink()
+    assert check_rows(tmp_path / "a", keys).all()
 
 
 def test_rows_stay_readable_while_another_process_compacts(folder, keys):
@@ -365,9 +541,69 @@ def test_damage_in_a_folder_that_cannot_be_written_is_remembered(
     assert found.sum() == 999
     np.testing.assert_array_equal(rows[found], rows_of(keys[found]))
     reader.refresh()
-    assert reader.has(keys).sum() == 500
-    assert reader.report().damaged == (str(shard),)
+    np.testing.assert_array_equal(reader.has(keys), found)
+    report = reader.verify()
+    assert (report.rows, report.shards, report.damaged) == (999, 2, (str(shard),))
     assert shard.exists()
+    monkeypatch.undo()
+    report = reader.verify()
+    assert (report.rows, report.damaged) == (999, (f"{shard}.damaged",))
+    assert check_rows(folder.folder, keys).sum() == 999
+
+
+@pytest.mark.parametrize("use", ["read", "verify", "compact"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+def test_damage_met_on_a_full_disk_costs_the_damaged_row_alone(
+    folder, keys, monkeypatch, caplog, code, use
+):
+    folder.write(keys, rows_of(keys))
+    [shard] = shards_of(folder)
+    flip(shard, shard.stat().st_size // 2)
+
+    def refuse(descriptor):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(durable_file.os, "fsync", refuse)
+    reader = open_folder(folder.folder)
+    uses = {
+        "read": lambda: reader.read(keys),
+        "verify": reader.verify,
+        "compact": lambda: merge_shards(reader._set, [0], 1000),
+    }
+    reader.refresh()
+    uses[use]()
+    assert shard.exists()
+    assert "stays where it is; this process ignores 1 of its 1000 rows" in caplog.text
+    assert "set aside" not in caplog.text
+    for each in (reader, open_folder(folder.folder)):
+        rows, found = each.read(keys)
+        assert found.sum() == 999
+        np.testing.assert_array_equal(each.has(keys), found)
+        np.testing.assert_array_equal(rows[found], rows_of(keys[found]))
+    monkeypatch.undo()
+    lost = keys[~found]
+    reader.write(lost, rows_of(lost))
+    assert check_rows(folder.folder, keys).all()
+
+
+def test_a_disk_that_fails_amid_a_rescue_is_an_error_and_no_damage(
+    folder, keys, monkeypatch
+):
+    folder.write(keys, rows_of(keys))
+    [shard] = shards_of(folder)
+    flip(shard, shard.stat().st_size // 2)
+    chunks = shard_set.chunks
+
+    def fail(file):
+        yield next(chunks(file))
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(shard_set, "chunks", fail)
+    with pytest.raises(FeatureStoreError, match="Check the disk"):
+        folder.read(keys)
+    monkeypatch.undo()
+    assert shards_of(folder) == [shard]
+    assert check_rows(folder.folder, keys).sum() == 999
 
 
 def test_a_lost_write_of_zeros_is_damage(folder, keys):

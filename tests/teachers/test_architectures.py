@@ -188,12 +188,17 @@ def test_a_tower_without_one_of_its_tensors_is_refused(tower, tmp_path):
 
 
 def test_a_tower_saved_as_we_name_it_loads_too(tower, tmp_path):
-    # What torch.save(teacher.module.state_dict()) gives, but for ctranspath's wrapper.
-    name, build, _, pixels, _ = tower
+    # What torch.save(teacher.module.state_dict()) gives.
+    _, build, _, pixels, _ = tower
     state = randomised(build())
-    if name == "ctranspath":
-        state = {key.removeprefix("network."): value for key, value in state.items()}
-    assert loaded(build, state, tmp_path, pixels).dim
+    module = loaded(build, state, tmp_path, pixels).module
+    for key, value in module.state_dict().items():
+        assert torch.equal(value, state[key]), key
+
+
+def test_the_third_stage_of_a_resnet_is_loaded_as_it_was_saved():
+    state = ResNet50Layer3().state_dict()
+    assert ResNet50Layer3().adapt_checkpoint(state) == state
 
 
 def test_another_models_checkpoint_is_refused(tower, tmp_path):

@@ -118,7 +118,7 @@ CASES = {
         None,
         "missing",
         "can exist",
-        "",
+        "weights={'tiny-vit'",
     ),
     "no local file": (
         tiny_vit(weights="no/such.pt"),
@@ -132,6 +132,13 @@ CASES = {
         None,
         "reachable",
         f"timm/{TIMM_NAME}/model.safetensors",
+        "",
+    ),
+    "no such architecture": (
+        tiny_vit(architecture="vit_tinny"),
+        None,
+        "missing",
+        "knows no architecture 'vit_tinny'",
         "",
     ),
     "no such tag": (
@@ -161,7 +168,7 @@ def test_what_is_told_is_what_loading_does(
     assert found.name == spec.name
     assert detail in found.detail
     assert steps in " ".join(found.steps)
-    assert bool(found.steps) or found.status in LOADABLE or not steps
+    assert bool(found.steps) or found.status in LOADABLE
     assert set(hub.methods()) <= {"HEAD"}
     assert not Path(constants.HF_HUB_CACHE).exists()
     try:
@@ -190,7 +197,9 @@ def test_local_weights_are_here(hub, tmp_path):
         assert found.n_bytes == file.stat().st_size
         assert found.commit is None
     (tmp_path / "n.safetensors").touch()
-    assert check_availability(tiny_vit(weights=tmp_path)).status == "missing"
+    found = check_availability(tiny_vit(weights=tmp_path))
+    assert (found.status, len(found.steps)) == ("missing", 1)
+    assert "Teacher 'tiny-vit': the folder" in found.detail
     assert hub.requests == []
 
 
@@ -256,6 +265,9 @@ def test_what_a_teacher_lacks_is_told():
     spec = TeacherSpec("odd", requires="the package oddnet", dim=3)
     found = check_availability(spec)
     assert (found.status, found.detail) == ("incomplete", "the package oddnet")
+    assert "build=function" in found.steps[0]
+    hipt = check_availability(get_teacher("hipt"))
+    assert hipt.steps == ("Pass weights={'hipt': '/path/to/file'}.",)
     spec = tiny_vit(weights=None, requires="a file of the authors")
     assert check_availability(spec).status == "incomplete"
     given = dataclasses.replace(spec, weights="random")

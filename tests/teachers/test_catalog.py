@@ -11,6 +11,7 @@ from skshazam.exceptions import MissingDependencyError
 from skshazam.teachers import get_teacher, list_teachers, load_teacher
 from skshazam.teachers._catalog import CATALOG
 from skshazam.teachers._loading import _build
+from skshazam.teachers._pooling import pooled_features
 
 HANDCRAFTED = {"stain": 27, "texture": 38, "frequency": 23}
 
@@ -50,7 +51,7 @@ TRANSFORMERS = {
     "lunit-vits16": (384, "model", 384, 1, 197, 12, 1536, False, 21.67),
     "sp22m": (384, "model", 384, 1, 197, 12, 1536, False, 21.67),
     "hipt": (384, "model", 384, 1, 197, 12, 1536, False, 21.67),
-    "dinov2-vitl14": (1024, "model", 1024, 1, 1370, 24, 4096, True, 304.37),
+    "dinov2-vitl14": (1024, "model", 1024, 1, 257, 24, 4096, True, 303.23),
 }
 # Other networks: length of the vector, millions of weights.
 OTHERS = {
@@ -58,12 +59,22 @@ OTHERS = {
     "conch-v1.5": (768, 306.71),
     "ctranspath": (768, 27.52),
     "keep": (768, 304.73),
+    "lunit-rn50-bt": (2048, 23.56),
+    "lunit-rn50-mocov2": (2048, 23.56),
+    "lunit-rn50-swav": (2048, 23.56),
     "retccl": (2048, 23.56),
     "resnet50": (2048, 23.56),
     "resnet50-layer3": (1024, 8.57),
 }
 # What needs a package that skshazam does not use, or a configuration from the Hub.
-UNBUILT = {"gigapath-flash": 384, "genbio-pathfm": 4608, "plip": 512, "prost40m": 384}
+UNBUILT = {
+    "gigapath-flash": 384,
+    "genbio-pathfm": 4608,
+    "plip": 512,
+    "quiltnet": 512,
+    "biomedclip": 512,
+    "prost40m": 384,
+}
 
 # Colour statistics, as the cards give them.
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -85,7 +96,10 @@ PREPROCESSING = {
     "phikon-v2": (224, None, "bicubic", IMAGENET, "float32", False, "Owkin"),
     "virchow": (224, None, "bicubic", IMAGENET, "float16", True, "Apache-2.0"),
     "virchow-cls": (224, None, "bicubic", IMAGENET, "float16", True, "Apache-2.0"),
-    "gigapath": (224, 256, "bicubic", IMAGENET, "float16", True, "Apache-2.0"),
+    "gigapath": (
+        *(224, 256, "bicubic", IMAGENET, "float16", True),
+        "Apache-2.0; its card: deployment out of scope",
+    ),
     "uni2-h": (224, None, "bilinear", IMAGENET, "bfloat16", True, ND),
     "virchow2": (224, None, "bicubic", IMAGENET, "float16", True, ND),
     "virchow2-cls": (224, None, "bicubic", IMAGENET, "float16", True, ND),
@@ -114,13 +128,25 @@ PREPROCESSING = {
     },
     "lunit-vits8": (224, None, "bicubic", LUNIT, "float32", False, "Lunit"),
     "lunit-vits16": (224, None, "bicubic", LUNIT, "float32", False, "Lunit"),
+    **{
+        f"lunit-rn50-{method}": (
+            *(224, None, "bicubic", IMAGENET, "float32", False),
+            "Lunit",
+        )
+        for method in ("bt", "mocov2", "swav")
+    },
     "prost40m": (224, None, "bicubic", IMAGENET, "float32", False, "unknown"),
     "sp22m": (224, None, "bicubic", IMAGENET, "float32", False, "CC-BY-NC-SA-4.0"),
     "hipt": (256, None, "bicubic", HALF, "float32", False, "Apache-2.0 with Commons"),
     "retccl": (256, None, "bicubic", IMAGENET, "float32", False, "GPL-3.0"),
-    "gigapath-flash": (224, 256, "bicubic", IMAGENET, "float16", True, "Apache-2.0"),
+    "gigapath-flash": (
+        *(224, 256, "bicubic", IMAGENET, "float16", True),
+        "Apache-2.0 with terms",
+    ),
     "genbio-pathfm": (224, None, "bicubic", GENBIO, "bfloat16", False, "GenBio"),
     "plip": (224, None, "bicubic", CLIP, "float32", False, "MIT"),
+    "quiltnet": (224, None, "bicubic", CLIP, "float32", False, "MIT"),
+    "biomedclip": (224, None, "bicubic", CLIP, "float32", False, "MIT"),
     "dinov2-vitl14": (224, None, "bicubic", IMAGENET, "float32", False, "Apache-2.0"),
     "resnet50": (224, None, "bilinear", IMAGENET, "float32", False, "BSD-3"),
     "resnet50-layer3": (224, None, "bilinear", IMAGENET, "float32", False, "BSD-3"),
@@ -271,7 +297,8 @@ def test_a_row_that_needs_more_says_so_before_anything_is_fetched(name):
     message = str(caught.value)
     assert name in message
     assert get_teacher(name).requires in message
-    assert ("weights={" if name == "hipt" else "build=function") in message
+    has_network = name == "hipt" or name.startswith("lunit-rn50")
+    assert ("weights={" if has_network else "build=function") in message
 
 
 def test_a_row_that_needs_a_package_takes_the_users_own_network():
@@ -286,13 +313,32 @@ class FiveHundredTwelve(torch.nn.Module):
         return images.flatten(1)[:, :512]
 
 
+DOUBTS = {
+    "uni": ("dtype",),
+    "phikon-v2": ("interpolation",),
+    "phikon": ("crop",),
+    "gpfm": ("licence",),
+    "gigapath": ("resize",),
+    "gigapath-flash": ("architecture", "resize"),
+    "midnight": ("dtype",),
+    "midnight-cls": ("dtype",),
+    "hibou-b": ("dtype",),
+    "h-optimus-0": ("interpolation",),
+    "mstar": ("mean", "std"),
+    "kaiko-vitl14": ("weights", "mean", "std"),
+    "lunit-vits16": ("mean", "std"),
+    "lunit-rn50-bt": ("mean", "std", "names in the checkpoint"),
+    "prost40m": ("architecture",),
+    "conch": ("attention pooling",),
+    **dict.fromkeys(("virchow", "virchow-cls", "virchow2", "virchow2-cls"), ("crop",)),
+}
+
+
 def test_unverified_facts_are_named_by_field_where_they_are_one():
     # These are known to be in doubt; see the comments beside the rows.
-    assert "licence" in get_teacher("gpfm").unverified
-    assert "interpolation" in get_teacher("h-optimus-0").unverified
-    assert "mean" in get_teacher("lunit-vits16").unverified
-    assert "weights" in get_teacher("kaiko-vitl14").unverified
-    assert get_teacher("uni").unverified == ()
+    for name, doubts in DOUBTS.items():
+        assert set(doubts) <= set(get_teacher(name).unverified), name
+    assert get_teacher("musk").unverified == ("names in the checkpoint",)
 
 
 @pytest.mark.parametrize("name", CATALOG)
@@ -342,16 +388,40 @@ SHALLOW = [
 ]
 
 
-@pytest.mark.parametrize("name", SHALLOW)
-def test_a_shallow_network_gives_the_vector_that_the_row_promises(name, tiles):
+def shallow_of(name):
+    """Return a row one block deep and narrow, with random weights."""
     spec = get_teacher(name)
     narrow = {"embed_dim": 48, "num_heads": 2, "depth": 1}
-    shallow = dataclasses.replace(
+    return dataclasses.replace(
         spec,
         architecture_kwargs={**spec.architecture_kwargs, **narrow},
         weights="random",
         dim=48 * (2 if spec.pooling == "cls+mean" else 1),
     )
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, row in TRANSFORMERS.items() if row[1] != "model"]
+)
+@torch.inference_mode()
+def test_registers_are_left_out_of_the_vector_of_a_row(name):
+    n_prefix = TRANSFORMERS[name][3]
+    spec = shallow_of(name)
+    module = load_teacher(spec, "cpu").module
+    images = torch.randn(2, 3, *spec.input_size)
+    tokens = module.forward_features(images)
+    parts = {"cls": tokens[:, 0], "mean": tokens[:, n_prefix:].mean(1)}
+    expected = torch.cat([parts[part] for part in spec.pooling.split("+")], 1)
+    found = pooled_features(module, images, spec)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    # The registers, taken as patches, would be seen.
+    others = tokens[:, 1:].mean(1)
+    assert n_prefix == 1 or (others - parts["mean"]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", SHALLOW)
+def test_a_shallow_network_gives_the_vector_that_the_row_promises(name, tiles):
+    shallow = shallow_of(name)
     features = load_teacher(shallow, "cpu")(tiles)
     assert features.shape == (len(tiles), shallow.dim)
     assert features.std(dim=0).max() > 0

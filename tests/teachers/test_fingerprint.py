@@ -85,6 +85,22 @@ def test_a_revision_of_weights_on_the_hub_counts():
     assert first != second
 
 
+@pytest.mark.parametrize("version", ["CHECKPOINT_VERSION", "POOLING_VERSION"])
+def test_the_code_between_weights_and_vector_counts_by_its_version(
+    monkeypatch, version
+):
+    before = tiny_vit().fingerprint()
+    monkeypatch.setattr(f"skshazam.teachers._spec.{version}", 99)
+    assert tiny_vit().fingerprint() != before
+
+
+def test_what_is_missing_tells_teachers_apart_until_it_is_there():
+    first, second = (tiny_vit(weights=None, requires=text) for text in ("a", "b"))
+    assert first.fingerprint() != second.fingerprint()
+    first, second = (tiny_vit(requires=text) for text in ("a", "b"))
+    assert first.fingerprint() == second.fingerprint()
+
+
 def test_all_changes_give_different_fingerprints():
     specs = [tiny_vit(), *(tiny_vit(**change) for change in CHANGES.values())]
     assert len({spec.fingerprint() for spec in specs}) == len(specs)

@@ -177,14 +177,15 @@ def test_registers_have_no_positions_and_the_class_token_keeps_its_own(tmp_path)
 
 
 @pytest.mark.parametrize("registers", [True, False])
-def test_positions_of_another_grid_are_resized_once_as_dinov2_would(
+def test_positions_of_another_grid_are_resized_once_as_transformers_does(
     registers, tmp_path
 ):
     state = dinov2_checkpoint(registers=registers, grid=9)
     arguments = {**SCALED, **(REGISTERS if registers else {})}
     module = module_with(state, arguments, tmp_path)
     table = state["pos_embed"][:, 1:].reshape(1, 9, 9, WIDTH).permute(0, 3, 1, 2)
-    # DINOv2 smooths where there are registers, and only there.
+    # transformers smooths where there are registers, and only there. DINOv2's own code
+    # without registers scales by another factor, which is not claimed.
     expected = functional.interpolate(
         table, size=(GRID, GRID), mode="bicubic", antialias=registers
     )

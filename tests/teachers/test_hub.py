@@ -40,9 +40,11 @@ from skshazam.teachers import (
     unregister_teacher,
 )
 from skshazam.teachers._hub import HubAddress, find_in_cache, weights_address
+from skshazam.teachers._refusals import plain_copy
 from tests.fake_hub import (
     COMMIT,
     MEMBER_TOKEN,
+    SIGNATURE,
     STRANGER_TOKEN,
     WRONG_TOKEN,
     Repository,
@@ -189,6 +191,23 @@ def test_the_spelling_asked_for_comes_first(hub):
         assert found.path.read_text() == found.address.repo_id == repo_id
 
 
+@pytest.mark.parametrize("folder", ["", "folder/"])
+def test_the_older_format_is_taken_where_the_newer_is_missing(
+    fake_hub, tmp_path, folder
+):
+    older = f"{folder}pytorch_model.bin"
+    repository = Repository({older: pytorch_bin(2)})
+    fake_hub.repositories["Owner/Repository"] = repository
+    spec = tiny_vit(weights=f"hf-hub:Owner/Repository/{folder}model.safetensors")
+    np.testing.assert_array_equal(features_of(spec), features_with(tmp_path, 2))
+    assert load_teacher(spec, CPU).commit == COMMIT
+    # But not another file, and not the other way round.
+    repository.files["model.safetensors"] = safetensors(1)
+    for name in ("other.safetensors", "x/pytorch_model.bin"):
+        error = error_of(tiny_vit(weights=f"hf-hub:Owner/Repository/{name}"))
+        assert f"has no file '{name}'" in str(error)
+
+
 # --- refusals ----------------------------------------------------------------------
 
 
@@ -210,6 +229,11 @@ def fileless(hub):
 
 def moved_on(hub):
     hub.repositories["Owner/Repository"].commit = OLD_COMMIT
+
+
+def barred(hub):
+    """Let another server hold the files, and refuse them."""
+    hub.storage = "refuses"
 
 
 def nothing(hub):
@@ -289,6 +313,17 @@ REFUSALS = {
         TeacherLoadingError,
         [f"no revision '{COMMIT}'", "Owner/Repository/commits/main"],
     ),
+    "storage that refuses": (
+        barred,
+        MEMBER_TOKEN,
+        TeacherLoadingError,
+        [
+            f"the Hub hands out Owner/Repository/{NAME}, but localhost, where",
+            "403",
+            "1. Try again: the link that the Hub gave may have expired",
+            "2. Is there a proxy",
+        ],
+    ),
     "no connection": (
         lambda hub: hub.stop(),
         MEMBER_TOKEN,
@@ -327,6 +362,8 @@ def test_a_refusal_is_typed_says_what_to_do_and_never_the_token(
     pickled = b"".join(map(pickled_chain, chain_of(error)))
     for shown in (printed, caplog.text, repr(error), str(pickled)):
         assert "hf_This" not in shown
+        # The client's own log of level DEBUG has it.
+        assert SIGNATURE not in shown or shown is caplog.text
 
 
 def listen(caplog, monkeypatch):
@@ -379,10 +416,42 @@ def test_the_cause_of_a_refusal_is_kept_without_the_token(hub, monkeypatch):
     gated(hub)
     monkeypatch.setenv("HF_TOKEN", STRANGER_TOKEN)
     error = error_of(tiny_vit(weights=HUB))
-    assert isinstance(error.__cause__, errors.GatedRepoError)
-    request = error.__cause__.response.request
-    assert request.url.path.endswith(NAME)
-    assert "authorization" not in request.headers
+    assert type(error.__cause__) is RuntimeError
+    assert str(error.__cause__).startswith("GatedRepoError: ")
+    assert vars(error.__cause__) == {}
+    assert error.__cause__.__context__ is error.__cause__.__cause__ is None
+    assert pickle.loads(pickle.dumps(error)).args == error.args
+
+
+def test_a_file_that_another_server_holds_is_fetched_from_there(
+    hub, monkeypatch, tmp_path
+):
+    hub.storage = "serves"
+    gated(hub)
+    monkeypatch.setenv("HF_TOKEN", MEMBER_TOKEN)
+    found = features_of(tiny_vit(weights=HUB))
+    np.testing.assert_array_equal(found, features_with(tmp_path))
+    assert any(SIGNATURE in path for _, path in hub.requests)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("at https://a.b/c?X-Sig=1&Y=2#z, later", "at https://a.b/c later"),
+        ("for url 'https://a.b/c?X-Sig=1'", "for url 'https://a.b/c'"),
+        ("proxy http://me:secret@host:80/x said no", "proxy http://host:80/x said no"),
+        ("is it? https://a.b", "is it? https://a.b"),
+    ],
+)
+def test_addresses_are_told_without_what_opens_them(said, shown):
+    assert str(plain_copy(ValueError(said))) == f"ValueError: {shown}"
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(text=st.text(max_size=40), host=st.from_regex(r"[a-z]{1,9}", fullmatch=True))
+def test_no_query_survives_in_any_text(text, host):
+    told = str(plain_copy(ValueError(f"{text} https://{host}/f?sig=Opens {text}")))
+    assert "Opens" not in told
 
 
 def test_offline_mode_asks_nobody_and_uses_the_cache(hub, monkeypatch):

@@ -26,7 +26,7 @@ from skshazam.exceptions import (
     TeacherOutputError,
     TeacherSpecError,
 )
-from skshazam.teachers import Teacher, load_teacher, unload_teachers
+from skshazam.teachers import Teacher, _loading, load_teacher, unload_teachers
 from skshazam.teachers._weights import read_state
 from tests.tiny_teachers import (
     TINY_VIT,
@@ -141,6 +141,69 @@ def test_threads_that_ask_at_once_share_one_teacher(builds):
         thread.join()
     assert len(found) == 4
     assert len(set(map(id, found))) == len(builds) == 1
+
+
+def test_a_teacher_that_is_slow_to_come_holds_up_no_other(monkeypatch):
+    asked, arrived = threading.Event(), threading.Event()
+    ready = load_teacher(tiny_vit(), CPU)
+
+    check = _loading._check_requirements
+
+    def slow(spec):
+        if spec.name == "slow":
+            asked.set()
+            arrived.wait(60)
+        check(spec)
+
+    monkeypatch.setattr(_loading, "_check_requirements", slow)
+    late = tiny_convolution("slow", dim=7)
+    thread = threading.Thread(target=load_teacher, args=(late, CPU))
+    thread.start()
+    try:
+        assert asked.wait(60)
+        others = []
+        beside = threading.Thread(
+            target=lambda: others.extend(
+                load_teacher(spec, CPU) for spec in (tiny_vit(), tiny_convolution())
+            )
+        )
+        beside.start()
+        beside.join(30)
+        assert [others[0] is ready, len(others)] == [True, 2]
+    finally:
+        arrived.set()
+        thread.join()
+    assert load_teacher(late, CPU).dim == 7
+
+
+def test_a_build_may_load_a_teacher_that_another_thread_is_loading(monkeypatch):
+    inner, inside, begun = tiny_vit(), threading.Event(), threading.Event()
+    found, check = [], _loading._check_requirements
+
+    def build():
+        inside.set()
+        begun.wait(60)
+        found.append(load_teacher(inner, CPU))
+        return TinyConvolution(3)
+
+    build.__fingerprint__ = "outer/1"
+
+    def noticed(spec):
+        if spec.name == inner.name:
+            begun.set()
+        check(spec)
+
+    monkeypatch.setattr(_loading, "_check_requirements", noticed)
+    outer = tiny_convolution("outer", dim=3, build=build)
+    first = threading.Thread(target=load_teacher, args=(outer, CPU), daemon=True)
+    first.start()
+    assert inside.wait(60)
+    second = threading.Thread(target=load_teacher, args=(inner, CPU), daemon=True)
+    second.start()
+    for thread in (first, second):
+        thread.join(60)
+        assert not thread.is_alive()
+    assert load_teacher(inner, CPU) is found[0]
 
 
 def test_unloaded_teachers_are_built_again(builds):
@@ -338,6 +401,10 @@ def test_weights_that_do_not_fit_are_refused_with_the_first_keys(
     message = str(caught.value)
     for part in ["'tiny-vit'", "misfit.pt", "vit_tiny_patch16_224", *said]:
         assert part in message
+    assert message.splitlines()[1:] == [
+        "1. Check architecture and architecture_kwargs.",
+        "2. Or another file? Pass weights={'tiny-vit': '/path/to/file'}.",
+    ]
 
 
 def test_a_classifier_is_not_dropped_from_a_module_of_ones_own(tmp_path):
@@ -530,7 +597,9 @@ def test_a_build_that_returns_no_module_is_refused():
     [tiny_vit(dim=25), tiny_convolution(build=lambda: TinyConvolution(24), dim=25)],
 )
 def test_another_dim_than_the_spec_promises_is_refused(spec):
-    with pytest.raises(TeacherOutputError, match=r"\(1, 24\).*\(1, 25\).*dim=24"):
+    with pytest.raises(
+        TeacherOutputError, match=r"(?s)\(1, 24\).*\(1, 25\).*1\. Set dim=24"
+    ):
         load_teacher(spec, CPU)
 
 
@@ -566,7 +635,7 @@ def test_a_network_that_misbehaves_is_named_when_it_is_loaded(kind, named):
 
 
 def test_an_input_size_that_the_network_refuses_is_shown():
-    with pytest.raises(TeacherOutputError, match=r"\(48, 48\).*size="):
+    with pytest.raises(TeacherOutputError, match=r"(?s)\(48, 48\).*1\. Check size="):
         load_teacher(tiny_vit(size=48), CPU)
 
 

@@ -220,14 +220,18 @@ def test_the_pil_path_is_exactly_the_cards(shape, geometry, interpolation):
 
 
 @pytest.mark.parametrize("interpolation", FILTERS)
-@pytest.mark.parametrize("side", [33, 48, 64, 97, 200, 512])
-def test_square_tiles_made_smaller_differ_by_one_grey_level(side, interpolation):
+@pytest.mark.parametrize("side", [16, 27, 33, 48, 64, 97, 200, 512])
+def test_square_tiles_differ_by_one_grey_level_and_a_few_values_by_two(
+    side, interpolation
+):
     noise = np.random.default_rng(side).integers(0, 256, (side, side, 3), np.uint8)
-    spec = tiny_vit(interpolation=interpolation)
+    spec = tiny_vit(interpolation=interpolation, size=24)
     for pixels in (picture((side, side)), noise):
         fast = grey_levels(preprocess([pixels], spec, CPU)[0], spec)
         pil = grey_levels(preprocess([pixels], spec, CPU, "pil")[0], spec)
-        assert np.abs(fast - pil).max() < 1.01
+        apart = np.abs(fast - pil)
+        assert apart.max() < 2.01
+        assert (apart > 1.01).mean() < 1e-3
 
 
 def test_the_two_paths_are_two():

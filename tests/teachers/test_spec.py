@@ -219,12 +219,13 @@ def test_a_frozen_mapping_is_a_mapping():
         (["pytorch_model.bin"], "pytorch_model.bin"),
         (["model.safetensors", "pytorch_model.bin", "a.pt"], "model.safetensors"),
         (["weights.pth", "config.json", "README.md"], "weights.pth"),
+        (["bt_rn50_ep200.torch"], "bt_rn50_ep200.torch"),
     ],
 )
 def test_the_only_checkpoint_in_a_folder_is_chosen(tmp_path, present, chosen):
     for name in present:
         (tmp_path / name).touch()
-    assert find_weights_file(tmp_path) == tmp_path / chosen
+    assert find_weights_file(tmp_path, "t") == tmp_path / chosen
 
 
 @pytest.mark.parametrize(
@@ -239,5 +240,5 @@ def test_the_only_checkpoint_in_a_folder_is_chosen(tmp_path, present, chosen):
 def test_a_folder_without_one_clear_checkpoint_is_refused(tmp_path, present, named):
     for name in present:
         (tmp_path / name).touch()
-    with pytest.raises(TeacherSpecError, match=named):
-        find_weights_file(tmp_path)
+    with pytest.raises(TeacherSpecError, match=f"Teacher 't': .*{named}"):
+        find_weights_file(tmp_path, "t")
