@@ -53,7 +53,6 @@ class PendingImages:
         Position of the first image in the user's collection; for error messages.
     n_images : int, default=None
         Length of the user's collection. None means that of `images`.
-
     on_settled : callable, default=None
         Called whenever images turn out to need nothing more.
 

@@ -200,7 +200,9 @@ class KeyIndex:
         """
         found: set[int] = set()
         for level in self._levels:
-            holds = np.isin(level.prefixes, prefixes) & self._alive[level.shards]
+            # By a table, numpy 2.0 overflows at large prefixes.
+            holds = np.isin(level.prefixes, prefixes, kind="sort")
+            holds &= self._alive[level.shards]
             found.update(np.unique(level.shards[holds]).tolist())
         return found
 

@@ -197,7 +197,9 @@ def _unseen(keys: np.ndarray, repeated: np.ndarray, seen: set[bytes]) -> np.ndar
     """Return a mask of the keys that come for the first time; remember them."""
     new = np.ones(len(keys), dtype=bool)
     if len(repeated):
-        for place in np.flatnonzero(np.isin(key_prefixes(keys), repeated)):
+        # By a table, numpy 2.0 overflows at large prefixes.
+        may_repeat = np.isin(key_prefixes(keys), repeated, kind="sort")
+        for place in np.flatnonzero(may_repeat):
             key = keys[place].tobytes()
             new[place] = key not in seen
             seen.add(key)
