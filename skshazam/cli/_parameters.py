@@ -1,6 +1,5 @@
 """What commands take in the same way: teachers, weights, shards, shared options."""
 
-import importlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -124,14 +123,12 @@ class WeightsType(click.ParamType):
 
 
 def _import_all(ctx, param, names: tuple[str, ...]) -> None:
-    """Import modules or files in which users register teachers of their own."""
+    """Run files in which users register teachers of their own."""
     for name in names:
+        if not name.endswith(".py"):
+            raise click.BadParameter(f"{name!r}: expected a .py file.", ctx, param)
         try:
-            if name.endswith(".py"):
-                _import_file(Path(name))
-            else:
-                sys.path.insert(0, "")
-                importlib.import_module(name)
+            _import_file(Path(name))
         except Exception as error:
             raise click.BadParameter(
                 f"{name!r} cannot be imported: {type(error).__name__}: {error}",

@@ -5,18 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from sklearn.utils._param_validation import StrOptions, validate_parameter_constraints
+from sklearn.utils._param_validation import validate_parameter_constraints
 
 from skshazam.features._identity import describe_features, feature_fingerprint
+from skshazam.features._options import OPTION_CONSTRAINTS
 from skshazam.teachers import TeacherSpec, resolve_teachers
-from skshazam.teachers._preprocessing import PREPROCESSINGS
 
 __all__ = ["FeatureRecipe"]
-
-_CONSTRAINTS: dict[str, list] = {
-    "precision": [StrOptions({"auto", "float32", "float16", "bfloat16"})],
-    "preprocessing": [StrOptions(set(PREPROCESSINGS))],
-}
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,9 @@ class FeatureRecipe:
     def __post_init__(self):
         """Refuse options that no extraction has."""
         validate_parameter_constraints(
-            _CONSTRAINTS, self.options, caller_name="FeatureRecipe"
+            {name: OPTION_CONSTRAINTS[name] for name in self.options},
+            self.options,
+            caller_name="FeatureRecipe",
         )
 
     @classmethod

@@ -379,3 +379,9 @@ def test_progress_is_shown_unless_json_is(extract, folder):
     assert "images:" in extract(folder).stderr
     assert "images:" not in extract(folder, "--json").stderr
     assert "images:" not in extract(folder, "--no-progress").stderr
+
+
+def test_what_is_no_python_file_is_not_imported(extract, folder):
+    result = extract(folder, "--import", "my_teachers")
+    assert result.exit_code == 2
+    assert "'my_teachers': expected a .py file" in result.output
