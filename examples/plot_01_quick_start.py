@@ -35,7 +35,7 @@ rival = GridSearchCV(
     {"logisticregression__C": [0.01, 0.1]},
     cv=StratifiedGroupKFold(2),
 )
-student = ShazamClassifier(depth=1, max_epochs=30, random_state=0)
+student = ShazamClassifier(max_epochs=30, random_state=0)
 comparison = compare_methods(
     {"concatenation": (rival, np.asarray(X)), "student": (student, X)},
     tiles.target,

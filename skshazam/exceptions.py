@@ -12,6 +12,7 @@ __all__ = [
     "FeatureFileError",
     "FeatureStoreError",
     "FeatureStoreMismatchError",
+    "FineTuningError",
     "GatedTeacherError",
     "ImageCollectionError",
     "ImageReadError",
@@ -88,6 +89,10 @@ class CheckpointMismatchError(SkshazamError, ValueError):
 
 class TeacherOutputError(SkshazamError, ValueError):
     """A loaded teacher does not return the vectors its spec promises."""
+
+
+class FineTuningError(SkshazamError, ValueError):
+    """A teacher's weights cannot be trained, or not as asked."""
 
 
 class DeviceError(SkshazamError, ValueError):

@@ -4,13 +4,26 @@ import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skshazam import ShazamClassifier
+from skshazam.fusion import (
+    AveragedTeachersClassifier,
+    ConcatClassifier,
+    LogitProductClassifier,
+    MambaClassifier,
+    MoEClassifier,
+    SingleTeacherClassifier,
+    StackedTeachersClassifier,
+    SumClassifier,
+)
+from skshazam.fusion._base import FusionClassifier
 
 # Few steps at a high rate; the checks want a student that separates three blobs.
 FAST = {
     "token_dim": 8,
-    "depth": 1,
-    "max_epochs": 10,
-    "batch_size": 16,
+    "n_members": 1,
+    "projection": "linear",
+    "dropout": 0.2,
+    "max_epochs": 6,
+    "batch_size": 32,
     "lr": 0.05,
     "device": "cpu",
     "random_state": 0,
@@ -25,10 +38,25 @@ EXPECTED_FAILURES = {
 }
 
 
+def expected_failures(estimator):
+    return EXPECTED_FAILURES if isinstance(estimator, FusionClassifier) else {}
+
+
 @pytest.mark.filterwarnings("ignore::skshazam.exceptions.UndeclaredBlocksWarning")
 @parametrize_with_checks(
-    [ShazamClassifier(**FAST), ShazamClassifier.from_preset("released", **FAST)],
-    expected_failed_checks=lambda estimator: EXPECTED_FAILURES,
+    [
+        ShazamClassifier(**FAST, depth=1),
+        ShazamClassifier.from_preset("released", **FAST, depth=1),
+        SumClassifier(**FAST),
+        ConcatClassifier(**FAST),
+        MoEClassifier(**FAST),
+        MambaClassifier(**FAST, state_dim=4),
+        SingleTeacherClassifier(**FAST),
+        AveragedTeachersClassifier(),
+        StackedTeachersClassifier(cv=3),
+        LogitProductClassifier(cv=3),
+    ],
+    expected_failed_checks=expected_failures,
 )
 def test_scikit_learn_finds_nothing_wrong(estimator, check):
     check(estimator)

@@ -1,54 +1,109 @@
 """FusionClassifier: what every student shares as a scikit-learn estimator on skorch.
 
-Labels, blocks, weights, validation split, prediction. Nothing here knows the paper: a
-subclass supplies the network and what it adds to the cross-entropy.
+Parameters, labels, weights, validation split. Nothing here knows the paper: a subclass
+supplies the network and what it adds to the cross-entropy.
 """
 
-import warnings
-from collections.abc import Callable
+from numbers import Integral, Real
+from typing import ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_consistent_length, check_random_state
-from sklearn.utils._param_validation import validate_parameter_constraints
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import (
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
-from skorch.utils import is_dataset
-from torch.nn import functional
+from sklearn.utils.validation import validate_data
 
-from skshazam._blocks import TeacherBlocks
 from skshazam._randomness import private_randomness
-from skshazam.exceptions import FeatureBlockError, UndeclaredBlocksWarning
+from skshazam.fusion._block_learning import BlockLearning
+from skshazam.fusion._column_statistics import column_statistics
+from skshazam.fusion._epochs import resolve_max_epochs
+from skshazam.fusion._feature_tensor import FEATURE_DTYPES, as_tensor
+from skshazam.fusion._groups import validated_groups
+from skshazam.fusion._prediction import StudentPrediction
+from skshazam.fusion._processor import on_one_thread
+from skshazam.fusion._residence import fixed_outputs, resident
 from skshazam.fusion._sample_weights import validated_weights, with_class_weights
-from skshazam.fusion._skorch import PREDICT_BATCH_SIZE, SkorchEstimator
+from skshazam.fusion._skorch import SkorchEstimator
+from skshazam.fusion._user_callbacks import (
+    check_something_is_monitored,
+    has_schedule,
+)
 from skshazam.fusion._validation_split import validation_rows
 
 __all__ = ["FusionClassifier"]
 
 
-# Matrix kernels round short batches differently. At whole multiples of 32 rows a
-# sample's prediction was bit-identical whatever stood beside it (float32, CPU; 16 would
-# do for 1 to 3 teachers of 3 to 1280 columns).
-ROW_MULTIPLE = 32
-
-
-class FusionClassifier(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, SkorchEstimator
-):
+class FusionClassifier(BlockLearning, StudentPrediction, SkorchEstimator):
     """Base of the estimators that fuse the features of several teachers.
 
     A subclass implements ``_get_network_arguments()``, ``_make_network(**arguments)``
-    and, if its loss is more than cross-entropy, ``_training_outputs(features)`` and
-    ``_penalties(...)``. Its constructor stores its parameters, those below among them,
-    and calls ``_init_skorch()``.
+    and, if its loss is more than cross-entropy, ``_training_outputs(network,
+    features)`` and ``_penalties(...)``. Its network returns an output with ``logits``
+    (B, C) and ``fused`` (B, token_dim). Its constructor stores its parameters, those
+    below among them, and calls ``_init_skorch()``; its ``_parameter_constraints`` add
+    to those here.
 
     Parameters
     ----------
-    lr, max_epochs, batch_size, callbacks, warm_start, verbose : object
-        Handed to skorch.
-    device : str or torch.device
-        "auto" is a GPU if there is one.
+    teacher_dims : sequence of int, default=None
+        Widths of the teachers' blocks of columns. None takes them from X: from the
+        ``TeacherFeatures`` that ``TeacherFeatureTransformer`` returns, or from column
+        names ``<teacher>__<i>``.
+    token_dim : int, default=128
+        Width of a token. More is slower and fits more.
+    projection : {"mlp", "linear"}, default="mlp"
+        Two linear layers per teacher, each with LayerNorm and ReLU (released code), or
+        one (equation 1).
+    standardize : bool, default=True
+        z-score every column with the statistics of the training rows, which are kept
+        with the network. Features of different scale need it.
+    dropout : float, default=0.3
+        Share of token components and hidden units zeroed in training. More regularises
+        more.
+    n_members : int, default=2
+        Networks, each with an initialisation of its own, that are trained side by side
+        on the same batches; their probabilities are averaged. More is slower in
+        proportion and varies less with the seed.
+    lr : float, default=1e-3
+        Highest learning rate of AdamW.
+    weight_decay : float, default=1e-3
+        Weight decay of AdamW.
+    lr_schedule : {"cosine", "constant"}, default="cosine"
+        "cosine" rises to ``lr`` over the first 5 % of the steps of a fit and falls to 0
+        as half a cosine; a warm start begins it anew. ``partial_fit``, which knows no
+        last step, is constant. A skorch ``LRScheduler`` among the callbacks replaces
+        it.
+    batch_size : int, default=64
+        Samples per step of training.
+    max_epochs : int or "auto", default="auto"
+        Passes over the data. "auto" makes about 1000 steps, between 10 and 200 passes.
+    early_stopping : bool, default=False
+        Hold out part of the training data, stop when its cross-entropy no longer falls,
+        and return to the best epoch. Pass ``groups`` to ``fit``, so that no patient is
+        on both sides.
+    validation_fraction : float, default=0.1
+        Share of groups (of rows, without ``groups``) held out by `early_stopping`.
+    patience : int, default=10
+        Epochs without improvement before `early_stopping` stops.
+    class_weight : dict or "balanced", default=None
+        Weight of each class in the loss; "balanced" makes classes count alike.
+    warm_start : bool, default=False
+        Continue from the last ``fit`` instead of starting anew.
+    callbacks : list, default=None
+        skorch callbacks, or (name, callback) pairs.
+    device : str or torch.device, default="auto"
+        Where to train; "auto" is a GPU if there is one. On the CPU training takes one
+        thread, whatever torch is set to.
+    random_state : int, RandomState instance or None, default=None
+        Seed of initialisation, batches, dropout and the validation split. Torch's
+        global generator is not touched.
+    verbose : int, default=0
+        1 prints a line per epoch.
 
     Attributes
     ----------
@@ -56,9 +111,35 @@ class FusionClassifier(
         The labels, sorted.
     teacher_blocks_ : TeacherBlocks
         Which columns belong to which teacher.
+    module_ : Module
+        The trained network, or a :class:`skshazam.networks.NetworkEnsemble` of several.
     """
 
-    # ---------------------------------------------------------------- fitting
+    _parameter_constraints: ClassVar[dict] = {
+        "teacher_dims": ["array-like", None],
+        "token_dim": [Interval(Integral, 1, None, closed="left")],
+        "projection": [StrOptions({"linear", "mlp"})],
+        "standardize": ["boolean"],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "n_members": [Interval(Integral, 1, None, closed="left")],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "lr_schedule": [StrOptions({"cosine", "constant"})],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "patience": [Interval(Integral, 1, None, closed="left")],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "warm_start": ["boolean"],
+        "callbacks": [list, None],
+        "device": "no_validation",
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
 
     def fit(self, X, y, sample_weight=None, groups=None):
         """Train the student on features and labels.
@@ -66,7 +147,8 @@ class FusionClassifier(
         Parameters
         ----------
         X : TeacherFeatures, DataFrame or array-like of shape (n_samples, n_features)
-            Feature blocks side by side; converted to float32.
+            Feature blocks side by side, in float32; half precision is converted batch
+            by batch.
         y : array-like of shape (n_samples,)
             Class labels, numbers or strings.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -99,8 +181,13 @@ class FusionClassifier(
             held_out = validation_rows(
                 codes, groups, self.validation_fraction, self._split_seed
             )
+        n_rows = len(codes) if held_out is None else np.count_nonzero(~held_out)
+        n_epochs = resolve_max_epochs(self.max_epochs, n_rows, self.batch_size)
+        self._n_steps = 0
+        if self.lr_schedule == "cosine" and not has_schedule(self.callbacks):
+            self._n_steps = n_epochs * -(-n_rows // self.batch_size)
         return self._train(
-            features, codes, weights, held_out, warm=warm, n_epochs=self.max_epochs
+            features, codes, weights, held_out, warm=warm, n_epochs=n_epochs
         )
 
     def partial_fit(self, X, y, classes=None, sample_weight=None):
@@ -113,7 +200,8 @@ class FusionClassifier(
         Parameters
         ----------
         X : TeacherFeatures, DataFrame or array-like of shape (n_samples, n_features)
-            Feature blocks side by side; converted to float32.
+            Feature blocks side by side, in float32; half precision is converted batch
+            by batch.
         y : array-like of shape (n_samples,)
             Class labels.
         classes : array-like of shape (n_classes,), default=None
@@ -139,28 +227,22 @@ class FusionClassifier(
         if not warm:
             self._rng = check_random_state(self.random_state)
             self._split_seed = None
+        self._n_steps = 0
         return self._train(features, codes, weights, None, warm=warm, n_epochs=1)
 
     def _validate_training_data(
         self, X, y, sample_weight, groups, *, reset, classes=None
     ):
-        """Return float32 features, int64 codes, weights and groups of the rows kept."""
+        """Return features, int64 codes, weights and groups of the rows kept."""
         validate_parameter_constraints(
             self._parameter_constraints,
             self.get_params(deep=False),
             caller_name=type(self).__name__,
         )
         carried = getattr(X, "teacher_blocks", None)
-        X, y = validate_data(self, X, y, reset=reset, dtype=np.float32, order="C")
+        X, y = validate_data(self, X, y, reset=reset, dtype=FEATURE_DTYPES, order="C")
         check_classification_targets(y)
-        if groups is not None:
-            groups = np.asarray(groups)
-            check_consistent_length(X, groups)
-            if any(group is None or group != group for group in groups):
-                raise ValueError(
-                    "groups holds missing values. Give every sample a patient: one of "
-                    "its own if it is unknown."
-                )
+        groups = validated_groups(groups, X)
         weights = validated_weights(sample_weight, X)
         if weights is not None and not weights.all():
             kept = weights > 0
@@ -197,60 +279,21 @@ class FusionClassifier(
             )
         return np.searchsorted(self.classes_, y).astype(np.int64)
 
-    def _learn_blocks(self, carried: TeacherBlocks | None) -> None:
-        """Find out which columns belong to which teacher."""
-        self._carried_blocks = blocks = carried
-        if self.teacher_dims is not None:
-            given = TeacherBlocks.from_dims(self.teacher_dims)
-            same = carried is not None and carried.dims == given.dims
-            blocks = carried if same else given
-        elif blocks is None and hasattr(self, "feature_names_in_"):
-            blocks = TeacherBlocks.from_feature_names(self.feature_names_in_)
-        if blocks is None:
-            warnings.warn(
-                f"X does not say which of its {self.n_features_in_} columns belong to "
-                "which teacher; they are taken as one teacher, which leaves nothing "
-                "to fuse. Pass the output of TeacherFeatureTransformer, a DataFrame "
-                "with columns '<teacher>__<i>', or teacher_dims=(dim, dim, ...).",
-                UndeclaredBlocksWarning,
-                stacklevel=4,
-            )
-            blocks = TeacherBlocks.from_dims((self.n_features_in_,))
-        if blocks.n_features != self.n_features_in_:
-            raise FeatureBlockError(
-                f"X has {self.n_features_in_} columns, but teacher_dims={blocks.dims} "
-                f"adds up to {blocks.n_features}. Pass the dims of the teachers that "
-                "produced X, in the same order: "
-                f"{type(self).__name__}(teacher_dims=transformer.teacher_dims_)."
-            )
-        self.teacher_blocks_ = blocks
-        self.teacher_dims_ = blocks.dims
-
-    def _check_carried_blocks(self, carried: TeacherBlocks | None) -> None:
-        """Refuse features that say they come from other teachers."""
-        # The latter were overruled by teacher_dims.
-        if carried in (None, self.teacher_blocks_, self._carried_blocks):
-            return
-        # Two teachers may be equally wide: then only their names tell them apart.
-        unnamed = TeacherBlocks.from_dims(self.teacher_dims_)
-        if carried == unnamed or (
-            self.teacher_blocks_ == unnamed and carried.dims == unnamed.dims
-        ):
-            return
-        raise FeatureBlockError(
-            f"X holds the features of {carried.to_dict()}, but this "
-            f"{type(self).__name__} was fitted on {self.teacher_blocks_.to_dict()}. "
-            "Pass features of the same teachers in the same order."
-        )
-
     def _train(self, features, codes, weights, held_out, *, warm, n_epochs):
         """Run skorch's loop on validated data, with a private random stream."""
-        data = {"features": _as_tensor(features)}
+        data = {"features": as_tensor(features)}
         if weights is not None:
             data["sample_weight"] = torch.from_numpy(weights.astype(np.float32))
-        if held_out is not None:
+        if held_out is None:
+            check_something_is_monitored(self.callbacks)
+        else:
             data["held_out"] = torch.from_numpy(held_out)
-        with private_randomness(self._draw_seed(), self.device), self._scoring_codes():
+        device = self.device
+        with (
+            private_randomness(self._draw_seed(), device),
+            on_one_thread(device),
+            self._scoring_codes(),
+        ):
             if warm:
                 self._initialize_callbacks()
                 self._refresh_optimizer()
@@ -258,9 +301,15 @@ class FusionClassifier(
                 self.history_ = None
                 self.initialized_ = False
                 self._network_arguments = self._get_network_arguments()
+                self._n_networks = self.n_members
                 self.initialize()
-                self._learn_statistics(features, held_out)
-            super().partial_fit(data, torch.from_numpy(codes), epochs=n_epochs)
+                self._learn_statistics(data["features"], data.get("held_out"))
+            data, codes = resident(data, torch.from_numpy(codes), device)
+            if n_epochs > 1:
+                data |= fixed_outputs(
+                    self._fixed_outputs_of_members, data["features"], device
+                )
+            super().partial_fit(data, codes, epochs=n_epochs)
         if vars(self).pop("_interrupted", False):
             raise KeyboardInterrupt
         if not all(p.isfinite().all() for p in self.module_.parameters()):
@@ -274,127 +323,13 @@ class FusionClassifier(
     def _draw_seed(self) -> int:
         return int(self._rng.randint(2**31 - 1))
 
-    def _learn_statistics(self, features: np.ndarray, held_out) -> None:
+    def _learn_statistics(self, features: torch.Tensor, held_out) -> None:
         """Give the network the column statistics of the rows it is trained on."""
         standardization = getattr(self.module_, "standardization", None)
         if hasattr(standardization, "set_statistics"):
-            rows = features if held_out is None else features[~held_out]
-            standardization.set_statistics(
-                rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
-            )
+            standardization.set_statistics(*column_statistics(features, held_out))
 
     def _refresh_optimizer(self) -> None:
         """Let parameters set since the last call take effect in continued training."""
         for group in self.optimizer_.param_groups:
             group.update(lr=self.lr, weight_decay=self.weight_decay)
-
-    # ------------------------------------------------------------- prediction
-
-    def predict(self, X):
-        """Return the most probable class of each sample.
-
-        Parameters
-        ----------
-        X : TeacherFeatures, DataFrame or array-like of shape (n_samples, n_features)
-            Features of the teachers of ``fit``, in the same order.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-        """
-        codes = self.predict_log_proba(X).argmax(axis=1)
-        return self.classes_[codes]
-
-    def predict_proba(self, X):
-        """Return class probabilities.
-
-        Parameters
-        ----------
-        X : TeacherFeatures, DataFrame or array-like of shape (n_samples, n_features)
-            Features of the teachers of ``fit``, in the same order.
-
-        Returns
-        -------
-        probabilities : ndarray of shape (n_samples, n_classes), dtype=float32
-            Columns in the order of ``classes_``; rows sum to 1.
-        """
-        return np.exp(self.predict_log_proba(X))
-
-    def predict_log_proba(self, X):
-        """Return logarithms of class probabilities.
-
-        Parameters
-        ----------
-        X : TeacherFeatures, DataFrame or array-like of shape (n_samples, n_features)
-            Features of the teachers of ``fit``, in the same order.
-
-        Returns
-        -------
-        log_probabilities : ndarray of shape (n_samples, n_classes), dtype=float32
-        """
-        return self._map(X, lambda output: output.logits.log_softmax(dim=1))
-
-    def transform(self, X):
-        """Return the fused vectors, T_final.
-
-        Parameters
-        ----------
-        X : TeacherFeatures, DataFrame or array-like of shape (n_samples, n_features)
-            Features of the teachers of ``fit``, in the same order.
-
-        Returns
-        -------
-        fused : ndarray of shape (n_samples, token_dim), dtype=float32
-        """
-        return self._map(X, lambda output: output.fused)
-
-    @property
-    def _n_features_out(self):
-        return self._network_arguments["token_dim"]
-
-    def _map(self, X, function: Callable) -> np.ndarray:
-        """Return ``function`` of the network's output, rows concatenated."""
-        features = self._validate_features(X)
-        device = self.device
-        self.module_.eval()
-        results = []
-        with torch.inference_mode():
-            for batch in features.split(PREDICT_BATCH_SIZE):
-                output = self.module_(_padded(batch).to(device))
-                results.append(function(output)[: len(batch)].cpu().numpy())
-        found = np.concatenate(results)
-        if not np.isfinite(found).all():
-            raise ValueError(
-                "The student's output is not finite: X holds values far outside the "
-                "training data, at most "
-                f"{features.abs().max().item():.3g} in absolute value. Check X."
-            )
-        return found
-
-    def __sklearn_tags__(self):
-        """Tell scikit-learn that fused vectors are always float32."""
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
-
-    def _validate_features(self, X) -> torch.Tensor:
-        """Return float32 features of the width and the teachers of ``fit``."""
-        if is_dataset(X):
-            X = X.X
-        if "_in_training_loop" in vars(self) and isinstance(X, dict):
-            return X["features"]  # for a scoring callback of skorch
-        check_is_fitted(self)
-        self._check_carried_blocks(getattr(X, "teacher_blocks", None))
-        return _as_tensor(
-            validate_data(self, X, reset=False, dtype=np.float32, order="C")
-        )
-
-
-def _padded(batch: torch.Tensor) -> torch.Tensor:
-    """Return ``batch`` with rows of zeros up to a multiple of ``ROW_MULTIPLE``."""
-    return functional.pad(batch, (0, 0, 0, -len(batch) % ROW_MULTIPLE))
-
-
-def _as_tensor(array: np.ndarray) -> torch.Tensor:
-    """Return a tensor over the same memory; a read-only memmap has to be copied."""
-    return torch.from_numpy(array if array.flags.writeable else array.copy())

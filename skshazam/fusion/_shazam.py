@@ -15,23 +15,36 @@ from skshazam.networks import (
 
 __all__ = ["ShazamClassifier"]
 
-# What a preset fixes; λ, δ and the optimiser have the same values in both sources.
+# What both sources have in common, or only one of them tells (the width of a token).
+_PUBLISHED = {
+    "token_dim": 128,
+    "depth": 5,
+    "distillation_weight": 0.5,
+    "huber_delta": 1.0,
+    "standardize": False,
+    "dropout": 0.0,
+    "n_members": 1,
+    "lr": 1e-3,
+    "weight_decay": 1e-3,
+    "lr_schedule": "constant",
+    "batch_size": 64,
+    "max_epochs": 100,
+}
+
 PRESETS = {
     "paper": {
+        **_PUBLISHED,
         "huber": "norm",
         "distillation_target": "token",
         "projection": "linear",
         "block": "plain",
-        "standardize": False,
-        "dropout": 0.0,
     },
     "released": {
+        **_PUBLISHED,
         "huber": "elementwise",
         "distillation_target": "frozen",
         "projection": "mlp",
         "block": "residual",
-        "standardize": False,
-        "dropout": 0.0,
     },
 }
 
@@ -53,9 +66,9 @@ class ShazamClassifier(FusionClassifier):
     token_dim : int, default=128
         Width of a token (released code; the paper gives none). More is slower and
         fits more.
-    depth : int, default=5
+    depth : int, default=1
         Layers of self-attention (paper, table 2).
-    distillation_weight : float, default=0.5
+    distillation_weight : float, default=0.1
         λ: more pulls the student harder towards its teachers; 0 is plain
         cross-entropy (paper, table 3: 0.5 for UniToPatho, 0.05 for HunCRC).
     huber_delta : float, default=1.0
@@ -69,26 +82,36 @@ default="frozen"
         What the fused vector is compared with: a fixed random linear map of each
         feature (released code); the token itself (paper), with or without gradient; or
         a separate trained map.
-    projection : {"linear", "mlp"}, default="linear"
-        One linear layer per teacher (equation 1), or two with LayerNorm and ReLU
-        (released code).
     block : {"residual", "plain"}, default="residual"
         Attention with output projection, residual and LayerNorm (released code), or
         equations 2-3 alone.
+    projection : {"mlp", "linear"}, default="mlp"
+        Two linear layers per teacher, each with LayerNorm and ReLU (released code), or
+        one (equation 1).
     standardize : bool, default=True
         z-score every column with the statistics of the training rows, which are kept
         with the network. Features of different scale need it.
-    dropout : float, default=0.2
+    dropout : float, default=0.3
         Share of token components and hidden units zeroed in training. More regularises
         more.
+    n_members : int, default=2
+        Networks, each with an initialisation of its own, that are trained side by side
+        on the same batches; their probabilities are averaged. More is slower in
+        proportion and varies less with the seed.
     lr : float, default=1e-3
-        Learning rate of AdamW (paper, section 3.2).
+        Highest learning rate of AdamW (paper, section 3.2).
     weight_decay : float, default=1e-3
         Weight decay of AdamW (paper, section 3.2).
+    lr_schedule : {"cosine", "constant"}, default="cosine"
+        "cosine" rises to ``lr`` over the first 5 % of the steps of a fit and falls to 0
+        as half a cosine; a warm start begins it anew. ``partial_fit``, which knows no
+        last step, is constant, as are the paper and the released code. A skorch
+        ``LRScheduler`` among the callbacks replaces it.
     batch_size : int, default=64
         Samples per step of training (paper, section 3.2).
-    max_epochs : int, default=100
-        Passes over the data (paper, section 3.2).
+    max_epochs : int or "auto", default="auto"
+        Passes over the data (paper, section 3.2). "auto" makes about 1000 steps,
+        between 10 and 200 passes.
     early_stopping : bool, default=False
         Hold out part of the training data, stop when its cross-entropy no longer falls,
         and return to the best epoch. Pass ``groups`` to ``fit``, so that no patient is
@@ -104,7 +127,8 @@ default="frozen"
     callbacks : list, default=None
         skorch callbacks, or (name, callback) pairs.
     device : str or torch.device, default="auto"
-        Where to train; "auto" is a GPU if there is one.
+        Where to train; "auto" is a GPU if there is one. On the CPU training takes one
+        thread, whatever torch is set to.
     random_state : int, RandomState instance or None, default=None
         Seed of initialisation, batches, dropout and the validation split. Torch's
         global generator is not touched.
@@ -123,8 +147,8 @@ default="frozen"
         Names and widths of the blocks.
     teacher_dims_ : tuple of int
         Widths of the blocks.
-    module_ : ShazamNetwork
-        The trained network.
+    module_ : ShazamNetwork or NetworkEnsemble
+        The trained network, or several.
     history_ : skorch.history.History
         Losses by epoch.
     n_iter_ : int
@@ -162,8 +186,7 @@ default="frozen"
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "teacher_dims": ["array-like", None],
-        "token_dim": [Interval(Integral, 1, None, closed="left")],
+        **FusionClassifier._parameter_constraints,
         "depth": [Interval(Integral, 0, None, closed="left")],
         "distillation_weight": [Interval(Real, 0, None, closed="left")],
         "huber_delta": [Interval(Real, 0, None, closed="neither")],
@@ -171,23 +194,7 @@ default="frozen"
         "distillation_target": [
             StrOptions({"frozen", "token", "token_detached", "trained"})
         ],
-        "projection": [StrOptions({"linear", "mlp"})],
         "block": [StrOptions({"residual", "plain"})],
-        "standardize": ["boolean"],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "lr": [Interval(Real, 0, None, closed="neither")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "patience": [Interval(Integral, 1, None, closed="left")],
-        "class_weight": [dict, StrOptions({"balanced"}), None],
-        "warm_start": ["boolean"],
-        "callbacks": [list, None],
-        "device": "no_validation",
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -195,19 +202,21 @@ default="frozen"
         *,
         teacher_dims=None,
         token_dim=128,
-        depth=5,
-        distillation_weight=0.5,
+        depth=1,
+        distillation_weight=0.1,
         huber_delta=1.0,
         huber="elementwise",
         distillation_target="frozen",
-        projection="linear",
         block="residual",
+        projection="mlp",
         standardize=True,
-        dropout=0.2,
+        dropout=0.3,
+        n_members=2,
         lr=1e-3,
         weight_decay=1e-3,
+        lr_schedule="cosine",
         batch_size=64,
-        max_epochs=100,
+        max_epochs="auto",
         early_stopping=False,
         validation_fraction=0.1,
         patience=10,
@@ -225,12 +234,14 @@ default="frozen"
         self.huber_delta = huber_delta
         self.huber = huber
         self.distillation_target = distillation_target
-        self.projection = projection
         self.block = block
+        self.projection = projection
         self.standardize = standardize
         self.dropout = dropout
+        self.n_members = n_members
         self.lr = lr
         self.weight_decay = weight_decay
+        self.lr_schedule = lr_schedule
         self.batch_size = batch_size
         self.max_epochs = max_epochs
         self.early_stopping = early_stopping
@@ -300,7 +311,7 @@ dtype=float32
                 return torch.stack(output.attention, dim=1)
             return output.fused.new_empty(len(output.fused), 0, n_teachers, n_teachers)
 
-        return self._map(X, stacked)
+        return self._map_members(X, stacked)
 
     def _get_network_arguments(self):
         return {
@@ -308,8 +319,8 @@ dtype=float32
             "n_classes": len(self.classes_),
             "token_dim": self.token_dim,
             "depth": self.depth,
-            "projection": self.projection,
             "block": self.block,
+            "projection": self.projection,
             "standardize": self.standardize,
             "distillation_target": self.distillation_target,
             "dropout": self.dropout,
@@ -318,13 +329,19 @@ dtype=float32
     def _make_network(self, **arguments):
         return ShazamNetwork(**arguments)
 
-    def _training_outputs(self, features):
-        output = self.module_(features)
-        return output.logits, output.fused, output.targets
+    def _training_outputs(self, network, features, targets=None):
+        output = network(features)
+        if self.distillation_weight == 0:
+            return (output.logits,)
+        targets = output.targets if targets is None else targets
+        return output.logits, output.fused, targets
+
+    def _fixed_outputs(self, network, features):
+        if self.distillation_weight == 0 or network.targets.kind != "frozen":
+            return {}
+        return {"targets": network.targets.maps(network.standardization(features))}
 
     def _penalties(self, fused, targets):
-        if self.distillation_weight == 0:
-            return 0.0
         cosine = cosine_distillation(fused, targets, reduction="none")
         huber = huber_distillation(
             fused, targets, self.huber_delta, self.huber, reduction="none"

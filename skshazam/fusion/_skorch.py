@@ -12,23 +12,21 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
-from skorch import NeuralNetClassifier
 from skorch.callbacks import EpochTimer, PassthroughScoring, PrintLog
-from skorch.dataset import Dataset
-from skorch.utils import is_dataset, to_tensor
-from torch.nn import functional
+from skorch.utils import is_dataset
 
 from skshazam._device import resolve_device
-from skshazam.fusion._batches import TensorBatches
+from skshazam.fusion._batches import TensorBatches, TensorRows
 from skshazam.fusion._callbacks import BestEpoch
+from skshazam.fusion._learning_rate import CosineSchedule
 from skshazam.fusion._state import ArrayState
+from skshazam.fusion._training_loop import TrainingLoop
+from skshazam.networks import NetworkEnsemble
 
-__all__ = ["PREDICT_BATCH_SIZE", "SkorchEstimator"]
-
-PREDICT_BATCH_SIZE = 4096
+__all__ = ["SkorchEstimator"]
 
 
-class SkorchEstimator(ArrayState, NeuralNetClassifier):
+class SkorchEstimator(ArrayState, TrainingLoop):
     """A skorch classifier that conforms to scikit-learn.
 
     A subclass supplies what stands under that heading below; its constructor stores its
@@ -39,6 +37,8 @@ class SkorchEstimator(ArrayState, NeuralNetClassifier):
     history_ = None
     initialized_ = False
     virtual_params_ = MappingProxyType({})
+    _n_networks = 1  # as of ``fit``
+    _n_steps = 0  # of a fit with a learning-rate schedule
 
     def _init_skorch(self):
         """Let skorch take over its parameters; called at the end of a constructor."""
@@ -79,14 +79,6 @@ class SkorchEstimator(ArrayState, NeuralNetClassifier):
         raise AttributeError(
             f"{type(self).__name__} is abstract; use ShazamClassifier."
         )
-
-    def _training_outputs(self, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return logits (B, C), then whatever ``_penalties`` needs."""
-        return (self.module_(features).logits,)
-
-    def _penalties(self, *outputs: torch.Tensor) -> torch.Tensor | float:
-        """Return what is added to each sample's cross-entropy, shape (B,)."""
-        return 0.0
 
     # ------------------------------------------------------------- parameters
 
@@ -160,6 +152,8 @@ class SkorchEstimator(ArrayState, NeuralNetClassifier):
                     BestEpoch(patience=self.patience, threshold=0, load_best=True),
                 ),
             ]
+        if self._n_steps:
+            callbacks.append(("lr_schedule", CosineSchedule(self.lr, self._n_steps)))
         return [*callbacks, ("print_log", PrintLog())]
 
     def check_data(self, X, y):
@@ -174,14 +168,18 @@ class SkorchEstimator(ArrayState, NeuralNetClassifier):
         """
 
     def initialize_module(self):
-        """Build the network.
+        """Build the network, or an ensemble of several.
 
         Returns
         -------
         self : FusionClassifier
         """
         check_is_fitted(self, "teacher_blocks_")
-        self.module_ = self._make_network(**self._network_arguments)
+        members = [
+            self._make_network(**self._network_arguments)
+            for _ in range(self._n_networks)
+        ]
+        self.module_ = members[0] if len(members) == 1 else NetworkEnsemble(members)
         return self
 
     def initialize_optimizer(self, *args, **kwargs):
@@ -200,163 +198,32 @@ class SkorchEstimator(ArrayState, NeuralNetClassifier):
         """
         trained = [p for p in self.module_.parameters() if p.requires_grad]
         self.optimizer_ = self.optimizer(
-            trained, lr=self.lr, weight_decay=self.weight_decay
+            trained,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            fused=self.device.type in ("cpu", "cuda"),
         )
         return self
-
-    def get_split_datasets(self, X, y=None, **fit_params):
-        """Divide the rows into training and validation.
-
-        Parameters
-        ----------
-        X : dict of Tensor
-            ``features``, and perhaps ``sample_weight`` and ``held_out``.
-        y : Tensor of shape (n_samples,), dtype=int64
-            Class codes.
-        **fit_params : dict
-            Ignored.
-
-        Returns
-        -------
-        training, validation : Dataset
-            The latter None if nothing is held out.
-        """
-        held_out = X.get("held_out")
-        X = {name: tensor for name, tensor in X.items() if name != "held_out"}
-        if held_out is None:
-            return Dataset(X, y), None
-        return tuple(
-            Dataset({name: tensor[rows] for name, tensor in X.items()}, y[rows])
-            for rows in (~held_out, held_out)
-        )
 
     def get_dataset(self, X, y=None):
         """Return a dataset of tensors.
 
         Parameters
         ----------
-        X : Dataset, dict of Tensor or array-like of shape (n_samples, n_features)
+        X : TensorRows, dict of Tensor or array-like of shape (n_samples, n_features)
             Features.
         y : Tensor of shape (n_samples,), dtype=int64, default=None
             Class codes.
 
         Returns
         -------
-        dataset : Dataset
+        dataset : TensorRows
         """
         if is_dataset(X):
             return X
         if not isinstance(X, dict):
             X = {"features": self._validate_features(X)}
-        return Dataset(X, y)
-
-    def notify(self, method_name, **kwargs):
-        """Tell the callbacks what happens.
-
-        Parameters
-        ----------
-        method_name : str
-            What happens.
-        **kwargs : dict
-            Handed to the callbacks.
-        """
-        try:
-            super().notify(method_name, **kwargs)
-        except KeyboardInterrupt:
-            # How callbacks end training; anywhere else it is the user's Ctrl-C.
-            self._ended_by_callback = True
-            raise
-
-    def fit_loop(self, X, y=None, epochs=None, **fit_params):
-        """Train, and remember whether the user interrupted it.
-
-        Parameters
-        ----------
-        X : dict of Tensor
-            As for ``get_split_datasets``.
-        y : Tensor of shape (n_samples,), dtype=int64, default=None
-            Class codes.
-        epochs : int, default=None
-            Passes over the data; None means ``max_epochs``.
-        **fit_params : dict
-            Handed on.
-
-        Returns
-        -------
-        self : FusionClassifier
-        """
-        try:
-            return super().fit_loop(X, y, epochs=epochs, **fit_params)
-        except KeyboardInterrupt:
-            # skorch would take it for the end of training.
-            self._interrupted = not vars(self).pop("_ended_by_callback", False)
-            raise
-
-    def get_iterator(self, dataset, training=False):
-        """Return batches of a dataset.
-
-        Parameters
-        ----------
-        dataset : Dataset
-            Tensors.
-        training : bool, default=False
-            Shuffled batches of ``batch_size``, or large ones in order.
-
-        Returns
-        -------
-        batches : TensorBatches
-        """
-        batch_size = self.batch_size if training else PREDICT_BATCH_SIZE
-        return TensorBatches(dataset, batch_size, shuffle=training)
-
-    def infer(self, x, **fit_params):
-        """Run the network on one batch.
-
-        Parameters
-        ----------
-        x : dict of Tensor
-            Holds ``features`` of shape (B, n_features).
-        **fit_params : dict
-            Ignored.
-
-        Returns
-        -------
-        outputs : Tensor of shape (B, n_classes) or tuple of Tensor
-            Logits; while training, a tuple of the logits and what the loss needs.
-        """
-        features = to_tensor(x["features"], device=self.device)
-        if self.module_.training:
-            return self._training_outputs(features)
-        return self.module_(features).logits
-
-    def get_loss(self, y_pred, y_true, X=None, training=False):
-        """Return the weighted mean loss of one batch.
-
-        Parameters
-        ----------
-        y_pred : Tensor or tuple of Tensor
-            What ``infer`` returned.
-        y_true : Tensor of shape (B,), dtype=int64
-            Class codes.
-        X : dict of Tensor, default=None
-            The batch; may hold ``sample_weight``.
-        training : bool, default=False
-            Ignored: outside training ``infer`` returns no more than the logits, so
-            that the validation loss is the cross-entropy alone.
-
-        Returns
-        -------
-        loss : Tensor, scalar
-        """
-        logits, *others = y_pred if isinstance(y_pred, tuple) else (y_pred,)
-        losses = functional.cross_entropy(
-            logits, y_true.to(logits.device), reduction="none"
-        )
-        if others:
-            losses = losses + self._penalties(*others)
-        if X is not None and "sample_weight" in X:
-            losses = losses * X["sample_weight"].to(logits.device)
-        return losses.mean()
+        return TensorRows(X, y)
 
     # ----------------------------------------------------------------- labels
 

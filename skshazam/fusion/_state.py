@@ -30,6 +30,7 @@ _RUNTIME_ATTRIBUTES = {
     "init_context_",
     "initialized_",
     "_in_training_loop",
+    "_n_steps",
 }
 
 

@@ -1,15 +1,14 @@
 """ShazamNetwork: the student of the paper, equations 1 to 4 and the classifier."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
-from torch import nn
 
 from skshazam.networks._attention import SelfAttentionStack
 from skshazam.networks._distillation import DistillationTargets
-from skshazam.networks._projection import TeacherProjection
-from skshazam.networks._standardization import Standardization
+from skshazam.networks._fusion import FusionNetwork, make_classifier
 
 __all__ = ["ShazamNetwork", "ShazamOutput"]
 
@@ -26,20 +25,25 @@ class ShazamOutput:
         The student's vector T_final.
     tokens : Tensor of shape (B, N, D)
         The projected features T_i.
-    targets : Tensor of shape (B, N, D)
-        What distillation compares ``fused`` with.
     attention : tuple of Tensor of shape (B, N, N)
         One matrix a layer; row i says whom teacher i listens to.
+    make_targets : callable
+        Returns ``targets``.
     """
 
     logits: torch.Tensor
     fused: torch.Tensor
     tokens: torch.Tensor
-    targets: torch.Tensor
     attention: tuple[torch.Tensor, ...]
+    make_targets: Callable[[], torch.Tensor] = field(repr=False)
+
+    @cached_property
+    def targets(self) -> torch.Tensor:
+        """What distillation compares ``fused`` with, (B, N, D); made when asked for."""
+        return self.make_targets()
 
 
-class ShazamNetwork(nn.Module):
+class ShazamNetwork(FusionNetwork):
     """Fuse the features of N teachers by self-attention and classify.
 
     Parameters
@@ -97,20 +101,15 @@ default="token"
         distillation_target: str = "token",
         dropout: float = 0.0,
     ):
-        super().__init__()
-        self.standardization = (
-            Standardization(sum(teacher_dims)) if standardize else nn.Identity()
+        super().__init__(
+            teacher_dims,
+            token_dim,
+            projection=projection,
+            standardize=standardize,
+            dropout=dropout,
         )
-        self.projection = TeacherProjection(teacher_dims, token_dim, projection)
-        self.token_dropout = nn.Dropout(dropout)
         self.attention = SelfAttentionStack(token_dim, depth, block)
-        self.classifier = nn.Sequential(
-            nn.Linear(token_dim, token_dim),
-            nn.ReLU(),
-            nn.LayerNorm(token_dim),
-            nn.Dropout(dropout),
-            nn.Linear(token_dim, n_classes),
-        )
+        self.classifier = make_classifier(token_dim, n_classes, dropout)
         # Last, so that the choice of a target does not change how the rest starts.
         self.targets = DistillationTargets(teacher_dims, token_dim, distillation_target)
 
@@ -134,6 +133,6 @@ default="token"
             logits=self.classifier(fused),
             fused=fused,
             tokens=tokens,
-            targets=self.targets(features, tokens),
             attention=tuple(attention),
+            make_targets=lambda: self.targets(features, tokens),
         )

@@ -40,7 +40,7 @@ from skshazam.teachers._spec import TeacherSpec, find_weights_file
 from skshazam.teachers._teacher import Teacher
 from skshazam.teachers._weights import load_weights
 
-__all__ = ["load_teacher", "unload_teachers"]
+__all__ = ["build_network", "load_teacher", "unload_teachers"]
 
 logger = logging.getLogger("skshazam")
 
@@ -114,6 +114,31 @@ def load_teacher(
                 compile=compile,
             )
         return teacher
+
+
+def build_network(spec: TeacherSpec) -> nn.Module:
+    """Return a new network of a teacher, its weights in place, shared with nobody.
+
+    Unlike that of :func:`load_teacher` it is neither frozen nor kept nor tried out.
+
+    Parameters
+    ----------
+    spec : TeacherSpec
+        Which teacher.
+
+    Returns
+    -------
+    module : nn.Module
+        On the CPU, as timm or the user's code leaves it.
+
+    Raises
+    ------
+    SkshazamError
+        Whatever :func:`load_teacher` raises before the teacher's first image.
+    """
+    _fetch(spec)
+    with _building:
+        return _build(spec)[0]
 
 
 def unload_teachers() -> None:

@@ -17,8 +17,23 @@ FAST = {
 }
 
 
+# What tests take for granted, whatever the defaults are.
+PLAIN = {
+    "distillation_weight": 0.5,
+    "distillation_target": "frozen",
+    "projection": "linear",
+    "standardize": True,
+    "dropout": 0.2,
+    "n_members": 1,
+    "weight_decay": 1e-3,
+    "lr_schedule": "cosine",
+    "batch_size": 64,
+    "early_stopping": False,
+}
+
+
 def fast_student(**changes):
-    return ShazamClassifier(**{**FAST, **changes})
+    return ShazamClassifier(**{**FAST, **PLAIN, **changes})
 
 
 def fast_preset(preset, **changes):

@@ -2,15 +2,14 @@
 
 import pytest
 import torch
-from skorch.dataset import Dataset
 
-from skshazam.fusion._batches import TensorBatches
+from skshazam.fusion._batches import TensorBatches, TensorRows
 
 
 def batches(batch_size, *, shuffle=False, targets=True):
     rows = torch.arange(10)
     data = {"features": 10 * rows[:, None], "sample_weight": rows.float()}
-    dataset = Dataset(data, rows if targets else None)
+    dataset = TensorRows(data, rows if targets else None)
     return TensorBatches(dataset, batch_size, shuffle=shuffle)
 
 

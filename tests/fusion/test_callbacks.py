@@ -3,9 +3,15 @@
 import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score
-from skorch.callbacks import EpochScoring, LRScheduler
+from skorch.callbacks import (
+    Checkpoint,
+    EarlyStopping,
+    EpochScoring,
+    LRScheduler,
+    ProgressBar,
+)
 
-from tests.fusion.students import Spy, fast_student
+from tests.fusion.students import Spy, equal_states, fast_student, state_of
 
 STOPPING = {"early_stopping": True, "validation_fraction": 0.25, "max_epochs": 12}
 
@@ -87,6 +93,45 @@ def test_a_learning_rate_schedule_is_followed(teacher_features):
     rates = np.array(student.history_[:, "event_lr"])
     expected = 1e-2 * (1 + np.cos(np.pi * np.arange(8) / 8)) / 2
     np.testing.assert_allclose(rates, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("callback", [EarlyStopping(), ("stop", EarlyStopping())])
+def test_stopping_early_without_held_out_rows_is_refused(
+    method, callback, teacher_features
+):
+    X, y, _ = teacher_features
+    student = fast_student(callbacks=[callback])
+    with pytest.raises(ValueError, match=r"valid_loss.*early_stopping=True"):
+        getattr(student, method)(X, y)
+    student.set_params(early_stopping=True).fit(X, y)
+
+
+def test_stopping_early_on_the_training_loss_needs_no_held_out_rows(teacher_features):
+    X, y, _ = teacher_features
+    stopping = EarlyStopping(monitor="train_loss", patience=1, threshold=10.0)
+    assert fast_student(callbacks=[stopping], max_epochs=9).fit(X, y).n_iter_ == 2
+
+
+def test_a_checkpoint_brings_its_epoch_back(teacher_features, tmp_path):
+    X, y, _ = teacher_features
+
+    def second_epoch(net):
+        return len(net.history) == 2
+
+    spy = Spy()
+    kept = Checkpoint(second_epoch, dirname=str(tmp_path), load_best=True)
+    student = fast_student(callbacks=[spy, kept]).fit(X, y)
+    assert equal_states(state_of(student), spy.epochs[1])
+    assert not equal_states(state_of(student), spy.epochs[-1])
+    assert (tmp_path / "params.pt").exists()
+
+
+def test_a_progress_bar_counts_the_batches(teacher_features, capsys):
+    X, y, _ = teacher_features
+    bar = ProgressBar(detect_notebook=False)
+    fast_student(callbacks=[bar], batch_size=30, max_epochs=2).fit(X, y)
+    assert "0/4" in capsys.readouterr().err  # in the second epoch it knows the total
 
 
 def test_training_is_silent_unless_asked(teacher_features, capsys):

@@ -97,8 +97,8 @@ def test_outputs_are_bit_identical_whatever_stands_beside_a_row(
 def test_outputs_are_the_same_on_both_sides_of_the_prediction_batch(teacher_features):
     X, y, _ = teacher_features
     student = fast_student(max_epochs=1).fit(X, y)
-    many = np.tile(np.asarray(X), (35, 1))  # 4200 rows, 4096 a batch
-    expected = np.tile(student.predict_proba(X), (35, 1))
+    many = np.tile(np.asarray(X), (9, 1))  # 1080 rows, 512 a batch
+    expected = np.tile(student.predict_proba(X), (9, 1))
     assert np.array_equal(student.predict_proba(many), expected)
 
 
@@ -170,4 +170,5 @@ def test_the_notebook_shows_the_parameters_that_differ(fitted):
     page = fitted._repr_html_()
     assert "ShazamClassifier" in page
     assert "token_dim" in page
-    assert repr(fitted).startswith("ShazamClassifier(depth=1")
+    assert "token_dim=8" in repr(fitted)
+    assert "depth" not in repr(fitted)

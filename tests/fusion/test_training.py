@@ -34,7 +34,10 @@ def trained_by_hand(X, codes, *, n_epochs, batch_size):
     columns = np.asarray(X, dtype=np.float64)
     network.standardization.set_statistics(columns.mean(axis=0), columns.std(axis=0))
     optimizer = torch.optim.AdamW(
-        [p for p in network.parameters() if p.requires_grad], lr=1e-2, weight_decay=1e-3
+        [p for p in network.parameters() if p.requires_grad],
+        lr=1e-2,
+        weight_decay=1e-3,
+        fused=True,
     )
     network.train()
     for _ in range(n_epochs):
@@ -51,7 +54,9 @@ def test_without_distillation_training_is_plain_cross_entropy_bit_for_bit(
     teacher_features,
 ):
     X, y, _ = teacher_features
-    student = fast_student(distillation_weight=0, batch_size=50).fit(X, y)
+    student = fast_student(
+        distillation_weight=0, batch_size=50, lr_schedule="constant"
+    ).fit(X, y)
     codes = torch.from_numpy(np.unique(y, return_inverse=True)[1])
     expected = trained_by_hand(X, codes, n_epochs=4, batch_size=50).state_dict()
     assert equal_states(
@@ -146,8 +151,10 @@ CHANGES = {
     "block": {"block": "plain"},
     "standardize": {"standardize": False},
     "dropout": {"dropout": 0.4},
+    "n_members": {"n_members": 2},
     "lr": {"lr": 1e-3},
     "weight_decay": {"weight_decay": 0.1},
+    "lr_schedule": {"lr_schedule": "constant"},
     "batch_size": {"batch_size": 32},
     "max_epochs": {"max_epochs": 5},
     "early_stopping": {"early_stopping": True},
@@ -202,10 +209,12 @@ INVALID = {
     "block": "mamba",
     "standardize": "yes",
     "dropout": 1.0,
+    "n_members": 0,
     "lr": 0.0,
     "weight_decay": -1.0,
+    "lr_schedule": "linear",
     "batch_size": 0,
-    "max_epochs": 0,
+    "max_epochs": "all",
     "early_stopping": 3.5,
     "validation_fraction": 1.0,
     "patience": 0,

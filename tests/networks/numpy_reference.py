@@ -36,15 +36,18 @@ def softmax(scores):
 
 def mlp(inputs, layers):
     """Linear, ReLU, LayerNorm, linear: the classifier of the released code."""
-    first, _, norm, _, last = layers
+    first, _, norm, _, last = layers  # the fourth is dropout
     return linear(layer_norm(np.maximum(linear(inputs, first), 0), norm), last)
 
 
 def cosine(student, teachers):
-    """Equation 5 for one sample."""
+    """Equation 5 for one sample; a zero vector has no direction: its cosine is 0."""
+    lengths = [
+        np.linalg.norm(student) * np.linalg.norm(teacher) for teacher in teachers
+    ]
     return sum(
-        1 - student @ teacher / (np.linalg.norm(student) * np.linalg.norm(teacher))
-        for teacher in teachers
+        1 - (student @ teacher / length if length else 0.0)
+        for teacher, length in zip(teachers, lengths, strict=True)
     )
 
 
@@ -61,4 +64,62 @@ def huber_distillation(student, teachers, delta, form):
     return sum(
         np.mean([huber(component, delta) for component in student - teacher])
         for teacher in teachers
+    )
+
+
+def tokens_of(features, projection):
+    """Equation 1, or twice linear, LayerNorm, ReLU: an array (n, N, D)."""
+    ends = np.cumsum(projection.teacher_dims)[:-1]
+    tokens = []
+    for block, layers in zip(
+        np.split(features, ends, axis=1), projection.maps, strict=True
+    ):
+        if hasattr(layers, "weight"):
+            tokens.append(linear(block, layers))
+            continue
+        for lin, norm in ((layers[0], layers[1]), (layers[3], layers[4])):
+            block = np.maximum(layer_norm(linear(block, lin), norm), 0)
+        tokens.append(block)
+    return np.stack(tokens, axis=1)
+
+
+def attended(tokens, layers):
+    """Equations 2-3, layer by layer: tokens (n, N, D), weights (n, K, N, N)."""
+    weights = []
+    for layer in layers:
+        query, key, value = (
+            linear(tokens, part) for part in (layer.query, layer.key, layer.value)
+        )
+        scores = query @ np.swapaxes(key, 1, 2) / np.sqrt(tokens.shape[2])
+        weights.append(softmax(scores))
+        update = weights[-1] @ value
+        if hasattr(layer, "output"):
+            update = layer_norm(tokens + linear(update, layer.output), layer.norm)
+        tokens = update
+    return tokens, weights
+
+
+def student(network, features):
+    """Equations 1-4 and the classifier: logits, fused, targets and attention."""
+    if hasattr(network.standardization, "scale"):
+        features = (features - as_array(network.standardization.mean)) / as_array(
+            network.standardization.scale
+        )
+    tokens = tokens_of(features, network.projection)
+    final, weights = attended(tokens, network.attention.layers)
+    fused = final.sum(axis=1) / final.shape[1]
+    targets = tokens
+    if network.targets.kind in ("frozen", "trained"):
+        targets = tokens_of(features, network.targets.maps)
+    return mlp(fused, network.classifier), fused, targets, weights
+
+
+def objective(logits, fused, targets, codes, *, weight, delta, form):
+    """Equation 9, one value a sample; cross-entropy is equation 8."""
+    chosen = softmax(logits)[np.arange(len(codes)), codes]
+    return -np.log(chosen) + weight * np.array(
+        [
+            cosine(one, of_one) + huber_distillation(one, of_one, delta, form)
+            for one, of_one in zip(fused, targets, strict=True)
+        ]
     )

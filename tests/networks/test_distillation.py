@@ -163,3 +163,10 @@ def test_mapped_targets_are_one_linear_map_per_teacher(kind):
         np.stack(expected, 1),
         atol=1e-10,
     )
+
+
+def test_a_zero_vector_has_no_direction_and_the_cosine_of_a_right_angle():
+    fused = torch.tensor([[0.0, 0.0], [1.0, 2.0]])
+    tokens = torch.tensor([[[3.0, 1.0]], [[0.0, 0.0]]])
+    distances = cosine_distillation(fused, tokens, reduction="none")
+    assert distances.tolist() == [1.0, 1.0]
