@@ -17,17 +17,15 @@ from skshazam.fusion import (
 from skshazam.fusion._base import FusionClassifier
 
 # Few steps at a high rate; the checks want a student that separates three blobs.
-FAST = {
+DEFAULTS = {
     "token_dim": 8,
-    "n_members": 1,
-    "projection": "linear",
-    "dropout": 0.2,
     "max_epochs": 6,
     "batch_size": 32,
     "lr": 0.05,
     "device": "cpu",
     "random_state": 0,
 }
+FAST = {**DEFAULTS, "n_members": 1, "projection": "linear", "dropout": 0.2}
 
 # Strict: a check of this table that passes fails the test.
 EXPECTED_FAILURES = {
@@ -45,8 +43,9 @@ def expected_failures(estimator):
 @pytest.mark.filterwarnings("ignore::skshazam.exceptions.UndeclaredBlocksWarning")
 @parametrize_with_checks(
     [
-        ShazamClassifier(**FAST, depth=1),
-        ShazamClassifier.from_preset("released", **FAST, depth=1),
+        ShazamClassifier(**DEFAULTS),
+        ShazamClassifier.from_preset("paper", **DEFAULTS, depth=1),
+        ShazamClassifier.from_preset("released", **DEFAULTS, depth=1),
         SumClassifier(**FAST),
         ConcatClassifier(**FAST),
         MoEClassifier(**FAST),

@@ -27,7 +27,11 @@ from skshazam.fusion._groups import validated_groups
 from skshazam.fusion._prediction import StudentPrediction
 from skshazam.fusion._processor import on_one_thread
 from skshazam.fusion._residence import fixed_outputs, resident
-from skshazam.fusion._sample_weights import validated_weights, with_class_weights
+from skshazam.fusion._sample_weights import (
+    scaled_to_mean_one,
+    validated_weights,
+    with_class_weights,
+)
 from skshazam.fusion._skorch import SkorchEstimator
 from skshazam.fusion._user_callbacks import (
     check_something_is_monitored,
@@ -81,7 +85,7 @@ class FusionClassifier(BlockLearning, StudentPrediction, SkorchEstimator):
     batch_size : int, default=64
         Samples per step of training.
     max_epochs : int or "auto", default="auto"
-        Passes over the data. "auto" makes about 1000 steps, between 10 and 200 passes.
+        Passes over the data. "auto" aims at 1000 steps, in 10 to 200 passes.
     early_stopping : bool, default=False
         Hold out part of the training data, stop when its cross-entropy no longer falls,
         and return to the best epoch. Pass ``groups`` to ``fit``, so that no patient is
@@ -97,8 +101,8 @@ class FusionClassifier(BlockLearning, StudentPrediction, SkorchEstimator):
     callbacks : list, default=None
         skorch callbacks, or (name, callback) pairs.
     device : str or torch.device, default="auto"
-        Where to train; "auto" is a GPU if there is one. On the CPU training takes one
-        thread, whatever torch is set to.
+        Where to train; "auto" is a GPU if there is one. On the CPU it takes one thread,
+        whatever torch is set to.
     random_state : int, RandomState instance or None, default=None
         Seed of initialisation, batches, dropout and the validation split. Torch's
         global generator is not touched.
@@ -171,8 +175,6 @@ class FusionClassifier(BlockLearning, StudentPrediction, SkorchEstimator):
         if not warm:
             self._rng = check_random_state(self.random_state)
             self._split_seed = None
-        if weights is not None:
-            weights = weights / weights.mean()
         held_out = None
         if self.early_stopping:
             # A warm start holds out the same patients: the others it has trained on.
@@ -181,6 +183,8 @@ class FusionClassifier(BlockLearning, StudentPrediction, SkorchEstimator):
             held_out = validation_rows(
                 codes, groups, self.validation_fraction, self._split_seed
             )
+        if weights is not None:
+            weights = scaled_to_mean_one(weights, held_out)
         n_rows = len(codes) if held_out is None else np.count_nonzero(~held_out)
         n_epochs = resolve_max_epochs(self.max_epochs, n_rows, self.batch_size)
         self._n_steps = 0
@@ -313,9 +317,10 @@ class FusionClassifier(BlockLearning, StudentPrediction, SkorchEstimator):
         if vars(self).pop("_interrupted", False):
             raise KeyboardInterrupt
         if not all(p.isfinite().all() for p in self.module_.parameters()):
+            vars(self).pop("n_iter_", None)  # no longer fitted
             raise ValueError(
-                f"Training has diverged: the student's weights are not finite. Lower "
-                f"lr={self.lr}, or keep standardize=True."
+                f"Training has diverged: the student's weights are not finite, and it "
+                f"has to be fitted anew. Lower lr={self.lr}, or keep standardize=True."
             )
         self.n_iter_ = len(self.history_)
         return self

@@ -36,7 +36,11 @@ class TensorRows(Dataset):
     @property
     def y(self) -> torch.Tensor | None:
         """The codes of the rows."""
-        return None if self.codes is None else self[slice(None)][1]
+        return (
+            self.codes
+            if self.codes is None or self.rows is None
+            else self.codes[self.rows]
+        )
 
     def __len__(self) -> int:
         """Return the number of rows."""

@@ -55,8 +55,8 @@ class MoEClassifier(FusionClassifier):
     batch_size : int, default=64
         Samples per step of training (paper, section 3.2).
     max_epochs : int or "auto", default="auto"
-        Passes over the data (paper, section 3.2). "auto" makes about 1000 steps,
-        between 10 and 200 passes.
+        Passes over the data (paper, section 3.2: 100). "auto" aims at 1000 steps, in
+        10 to 200 passes.
     early_stopping : bool, default=False
         Hold out part of the training data, stop when its cross-entropy no longer falls,
         and return to the best epoch. Pass ``groups`` to ``fit``, so that no patient is
@@ -72,8 +72,8 @@ class MoEClassifier(FusionClassifier):
     callbacks : list, default=None
         skorch callbacks, or (name, callback) pairs.
     device : str or torch.device, default="auto"
-        Where to train; "auto" is a GPU if there is one. On the CPU training takes one
-        thread, whatever torch is set to.
+        Where to train; "auto" is a GPU if there is one. On the CPU it takes one thread,
+        whatever torch is set to.
     random_state : int, RandomState instance or None, default=None
         Seed of initialisation, batches, dropout and the validation split. Torch's
         global generator is not touched.

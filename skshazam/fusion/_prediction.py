@@ -10,6 +10,7 @@ from skorch.utils import is_dataset
 from torch.nn import functional
 
 from skshazam.fusion._feature_tensor import FEATURE_DTYPES, as_tensor
+from skshazam.fusion._processor import on_one_thread
 from skshazam.fusion._training_loop import PREDICT_BATCH_SIZE
 
 __all__ = ["StudentPrediction"]
@@ -94,7 +95,7 @@ class StudentPrediction(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         device = self.device
         self.module_.eval()
         results = []
-        with torch.inference_mode():
+        with torch.inference_mode(), on_one_thread(device):
             for batch in features.split(PREDICT_BATCH_SIZE):
                 output = self.module_(_padded(batch.to(device)).float())
                 results.append(function(output)[: len(batch)].cpu().numpy())

@@ -1,4 +1,4 @@
-"""How training uses the processor: how many threads, and where memory comes from."""
+"""How students use the processor: how many threads, and where memory comes from."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ def on_one_thread(device: torch.device) -> Iterator[None]:
     Parameters
     ----------
     device : torch.device
-        Where the student is trained.
+        Where the student computes.
 
     Yields
     ------

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight
 
-__all__ = ["validated_weights", "with_class_weights"]
+__all__ = ["scaled_to_mean_one", "validated_weights", "with_class_weights"]
 
 
 def validated_weights(sample_weight, X) -> np.ndarray | None:
@@ -61,3 +61,25 @@ def with_class_weights(weights, class_weight, y) -> np.ndarray | None:
             "them zero."
         )
     return of_class if weights is None else weights * of_class
+
+
+def scaled_to_mean_one(weights: np.ndarray, held_out: np.ndarray | None) -> np.ndarray:
+    """Return weights whose mean is 1 among the training and the held-out rows.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n_samples,)
+        Non-negative.
+    held_out : ndarray of shape (n_samples,), dtype=bool, or None
+        Rows for validation; each part is scaled by itself.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_samples,), dtype=float64
+        A part that is all 0 stays so.
+    """
+    scaled = weights.astype(np.float64)
+    parts = [slice(None)] if held_out is None else [held_out, ~held_out]
+    for part in parts:
+        scaled[part] /= scaled[part].mean() or 1
+    return scaled

@@ -12,6 +12,7 @@ from skorch.exceptions import DeviceWarning
 from skorch.history import History
 
 from skshazam._device import resolve_device
+from skshazam._randomness import private_randomness
 
 __all__ = ["ArrayState"]
 
@@ -68,7 +69,9 @@ class ArrayState:
             )
             self.device = "cpu"
         history, self.history_ = History(self.history_), None
-        with torch.random.fork_rng([]):
+        # The weights drawn here are overwritten; a fit in another thread must not see
+        # the generator move.
+        with private_randomness(0, self.device):
             self.initialize()
         load_arrays(arrays, self.module_, self.optimizer_)
         self.history_ = history

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import nn
 
+from skshazam.networks._choices import check_choice
+
 __all__ = ["SelfAttentionStack"]
 
 
@@ -65,8 +67,9 @@ class SelfAttentionStack(nn.Module):
 
     def __init__(self, token_dim: int, depth: int, kind: str = "residual"):
         super().__init__()
-        make = {"residual": ResidualAttention, "plain": PlainAttention}[kind]
-        self.layers = nn.ModuleList(make(token_dim) for _ in range(depth))
+        makers = {"residual": ResidualAttention, "plain": PlainAttention}
+        check_choice("block", kind, makers)
+        self.layers = nn.ModuleList(makers[kind](token_dim) for _ in range(depth))
 
     def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Return tokens (B, N, D) and one weight matrix (B, N, N) a layer."""

@@ -6,9 +6,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from skshazam.networks._choices import check_choice
 from skshazam.networks._projection import TeacherProjection
 
 __all__ = ["DistillationTargets", "cosine_distillation", "huber_distillation"]
+
+TARGETS = ("token", "token_detached", "frozen", "trained")
 
 
 def cosine_distillation(
@@ -88,6 +91,7 @@ def huber_distillation(
     >>> huber_distillation(fused, tokens, form="elementwise")  # (2.5 + 3.5) / 2
     tensor(3.)
     """
+    check_choice("form", form, ("norm", "elementwise"))
     student = fused.unsqueeze(1).expand_as(tokens)  # (B, N, D)
     if form == "elementwise":
         components = functional.huber_loss(
@@ -106,6 +110,7 @@ def huber_distillation(
 
 def _reduced(per_sample: torch.Tensor, reduction: str) -> torch.Tensor:
     """Return the batch mean of shape (), or the values of shape (B,)."""
+    check_choice("reduction", reduction, ("mean", "none"))
     return per_sample.mean() if reduction == "mean" else per_sample
 
 
@@ -133,6 +138,7 @@ class DistillationTargets(nn.Module):
         self, teacher_dims: Sequence[int], token_dim: int, kind: str = "token"
     ):
         super().__init__()
+        check_choice("distillation_target", kind, TARGETS)
         self.kind = kind
         self.maps = None
         if kind in ("frozen", "trained"):

@@ -56,6 +56,8 @@ class NetworkEnsemble(nn.Module):
 
     def __init__(self, members: Sequence[nn.Module]):
         super().__init__()
+        if not members:
+            raise ValueError("NetworkEnsemble needs at least one member, got none.")
         self.standardization = getattr(members[0], "standardization", nn.Identity())
         for member in members:
             if hasattr(member, "standardization"):

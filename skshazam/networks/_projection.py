@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from skshazam.networks._choices import check_choice
+
 __all__ = ["TeacherProjection"]
 
 
@@ -31,8 +33,11 @@ class TeacherProjection(nn.Module):
     ):
         super().__init__()
         self.teacher_dims = tuple(teacher_dims)
-        make = {"linear": nn.Linear, "mlp": _two_layers}[kind]
-        self.maps = nn.ModuleList(make(dim, token_dim) for dim in self.teacher_dims)
+        makers = {"linear": nn.Linear, "mlp": _two_layers}
+        check_choice("projection", kind, makers)
+        self.maps = nn.ModuleList(
+            makers[kind](dim, token_dim) for dim in self.teacher_dims
+        )
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return tokens of shape (B, N, D) for features of shape (B, sum D_i)."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from skshazam.networks._choices import check_choice
 from skshazam.networks._fusion import FusionNetwork, FusionOutput, make_classifier
 
 __all__ = ["ConcatNetwork", "MoENetwork", "MoEOutput", "SumNetwork"]
@@ -231,7 +232,8 @@ class MoENetwork(FusionNetwork):
             dropout=dropout,
         )
         n_teachers = len(teacher_dims)
-        self.weighs_before_norm = {"after_norm": False, "before_norm": True}[gate]
+        check_choice("gate", gate, ("after_norm", "before_norm"))
+        self.weighs_before_norm = gate == "before_norm"
         self.gate = nn.Linear(n_teachers * token_dim, n_teachers)
         self.norm = nn.LayerNorm(token_dim)
         self.classifier = make_classifier(token_dim, n_classes, dropout)

@@ -37,7 +37,8 @@ class Standardization(nn.Module):
             Column standard deviations; a column with 0 is constant and is only
             centred.
         """
-        scale = torch.as_tensor(scale)
+        # In the buffers' precision: there a scale may vanish that was not 0.
+        scale = torch.as_tensor(scale).to(self.scale)
         self.mean.copy_(torch.as_tensor(mean))
         self.scale.copy_(torch.where(scale > 0, scale, torch.ones_like(scale)))
 

@@ -26,6 +26,8 @@ from skshazam.fusion._base import FusionClassifier
 
 NETWORK = {
     "token_dim": 16,
+    "n_members": 1,
+    "projection": "linear",
     "batch_size": 8,
     "max_epochs": 2,
     "lr": 0.02,

@@ -1,11 +1,15 @@
 """Memory, threads and waiting: what a fit leaves alone, and what it does only once."""
 
+import pickle
+import threading
+
 import numpy as np
 import pytest
 import torch
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
+from skshazam._randomness import private_randomness
 from skshazam.fusion import _residence
 from skshazam.fusion._column_statistics import column_statistics
 from skshazam.fusion._feature_tensor import as_tensor
@@ -211,11 +215,30 @@ def test_frozen_targets_computed_once_are_those_of_every_batch(
     )
 
 
-def test_without_distillation_no_target_is_computed(mapped_rows, teacher_features):
+@pytest.mark.parametrize("target", ["frozen", "trained"])
+def test_without_distillation_no_target_is_computed(
+    target, mapped_rows, teacher_features
+):
     X, y, _ = teacher_features
-    for target in ("frozen", "trained"):
-        fast_student(distillation_weight=0, distillation_target=target).fit(X, y)
+    spy = Spy()
+    changes = {"distillation_target": target, "callbacks": [spy]}
+    fast_student(distillation_weight=0, **changes).fit(X, y)
     assert mapped_rows == []
+    assert "targets" not in spy.data
+    fast_student(distillation_weight=0.1, **changes).fit(X, y)
+    assert ("targets" in spy.data) == (target == "frozen")
+
+
+def test_what_is_fixed_may_take_as_much_memory_as_the_features(monkeypatch):
+    features, device = torch.zeros(10, 4), torch.device("cpu")
+    monkeypatch.setattr(_residence, "MODEST", 0)
+    for width, kept in ((4, {"targets"}), (5, set())):
+        found = _residence.fixed_outputs(
+            lambda chunk, width=width: {"targets": chunk.new_ones(len(chunk), width)},
+            features,
+            device,
+        )
+        assert found.keys() == kept
 
 
 def test_data_move_to_a_device_whose_memory_holds_them(monkeypatch):
@@ -270,3 +293,29 @@ def test_threads_come_back_after_an_error(three_threads, teacher_features):
         fast_student(callbacks=[threads]).fit(X, y)
     assert threads.seen == 1
     assert torch.get_num_threads() == 3
+
+
+def test_prediction_takes_one_thread_and_gives_back_the_others(
+    three_threads, teacher_features
+):
+    X, y, _ = teacher_features
+    student = fast_student().fit(X, y)
+    seen = []
+    student.module_.register_forward_hook(
+        lambda *_: seen.append(torch.get_num_threads())
+    )
+    student.predict(X)
+    assert seen == [1]
+    assert torch.get_num_threads() == 3
+
+
+def test_a_student_is_loaded_only_when_no_other_draws(teacher_features):
+    X, y, _ = teacher_features
+    dump = pickle.dumps(fast_student().fit(X, y))
+    loaded = threading.Event()
+    loading = threading.Thread(target=lambda: (pickle.loads(dump), loaded.set()))
+    with private_randomness(0, torch.device("cpu")):
+        loading.start()
+        assert not loaded.wait(0.2)  # it would move the generator
+    loading.join()
+    assert loaded.is_set()

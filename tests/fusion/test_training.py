@@ -375,3 +375,13 @@ def test_missing_patients_are_refused(teacher_features):
         patients[3] = missing
         with pytest.raises(ValueError, match="groups holds missing values"):
             fast_student(early_stopping=True).fit(X, y, groups=patients)
+
+
+def test_a_diverged_student_is_no_longer_fitted(teacher_features):
+    X, y, _ = teacher_features
+    student = fast_student().fit(X, y).set_params(lr=1e30)
+    with pytest.raises(ValueError, match="diverged"):
+        for _ in range(30):
+            student.partial_fit(X, y)
+    with pytest.raises(NotFittedError):
+        student.predict(X)

@@ -171,3 +171,17 @@ def test_patients_who_alone_hold_a_class_stay_in_training():
         assert held_out.any()
         assert not held_out[:40].any()
         assert set(codes[~held_out]) == set(codes)
+
+
+def test_weights_are_scaled_apart_in_both_parts(teacher_features):
+    X, y, groups = teacher_features
+    weights = np.random.default_rng(0).lognormal(sigma=2, size=len(y))
+    spy = Spy()
+    student = fast_student(
+        early_stopping=True, validation_fraction=0.4, callbacks=[spy]
+    )
+    student.fit(X, y, sample_weight=weights, groups=groups)
+    held_out, scaled = spy.held_out, spy.data["sample_weight"].numpy()
+    for part in (held_out, ~held_out):
+        expected = weights[part] / weights[part].mean()
+        np.testing.assert_allclose(scaled[part], expected, rtol=1e-5)

@@ -170,3 +170,11 @@ def test_a_zero_vector_has_no_direction_and_the_cosine_of_a_right_angle():
     tokens = torch.tensor([[[3.0, 1.0]], [[0.0, 0.0]]])
     distances = cosine_distillation(fused, tokens, reduction="none")
     assert distances.tolist() == [1.0, 1.0]
+
+
+def test_unknown_words_are_refused():
+    fused, tokens = student_and_teachers()
+    with pytest.raises(ValueError, match="form='huge'; expected one of"):
+        huber_distillation(fused, tokens, form="huge")
+    with pytest.raises(ValueError, match="reduction='sum'; expected one of"):
+        cosine_distillation(fused, tokens, reduction="sum")

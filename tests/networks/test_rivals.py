@@ -296,5 +296,5 @@ def test_widths_are_as_asked(name):
 
 
 def test_an_unknown_gate_is_refused():
-    with pytest.raises(KeyError, match="between"):
+    with pytest.raises(ValueError, match=r"gate='between'.*after_norm"):
         MoENetwork(DIMS, 3, gate="between")

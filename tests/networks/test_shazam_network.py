@@ -144,3 +144,9 @@ def test_dropout_acts_on_the_hidden_units_of_the_classifier():
     )
     network.train()(features(500))
     assert (seen[0] == 0).double().mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("switch", ["projection", "block", "distillation_target"])
+def test_an_unknown_word_is_refused(switch):
+    with pytest.raises(ValueError, match=rf"{switch}='best'; expected one of \["):
+        ShazamNetwork(DIMS, 3, **{switch: "best"})

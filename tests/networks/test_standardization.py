@@ -45,3 +45,9 @@ def test_statistics_are_saved_and_not_trained():
     module = Standardization(3)
     assert list(module.parameters()) == []
     assert set(module.state_dict()) == {"mean", "scale"}
+
+
+def test_a_scale_that_vanishes_in_single_precision_is_that_of_a_constant():
+    module = Standardization(2)
+    module.set_statistics(np.zeros(2), np.array([1e-50, 2.0]))
+    assert module.scale.tolist() == [1.0, 2.0]
