@@ -9,6 +9,7 @@ from sklearn.base import ClassifierMixin, clone
 from sklearn.metrics import recall_score
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.model_selection._search import BaseSearchCV
+from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import has_fit_parameter
 
 from skshazam.benchmark._statistics import patient_bootstrap_interval
@@ -64,7 +65,7 @@ def compare_methods(
 
     Parameters
     ----------
-    methods : dict of str to (classifier, ndarray)
+    methods : dict of str to (classifier, array-like)
         For each method a classifier and the features it sees, one row a sample. A
         ``fit`` that takes ``groups`` gets them; so does a search, for its inner folds.
     y : ndarray of shape (n_samples,)
@@ -81,7 +82,19 @@ def compare_methods(
     Returns
     -------
     comparison : Comparison
+
+    Raises
+    ------
+    ValueError
+        A method is not a pair.
     """
+    y, groups = np.asarray(y), np.asarray(groups)
+    for name, method in methods.items():
+        if not isinstance(method, tuple) or len(method) != 2:
+            raise ValueError(
+                f"methods[{name!r}]={method!r}; expected a pair (classifier, X): "
+                "compare_methods({" + repr(name) + ": (classifier, X)}, y, groups)."
+            )
     folds = list(
         StratifiedGroupKFold(n_splits, shuffle=True, random_state=random_state).split(
             y, y, groups
@@ -94,8 +107,8 @@ def compare_methods(
             start = time.perf_counter()
             model = clone(classifier)
             of_train = {"groups": groups[train]} if _takes_groups(model) else {}
-            model.fit(X[train], y[train], **of_train)
-            predicted[test] = model.predict(X[test])
+            model.fit(_safe_indexing(X, train), y[train], **of_train)
+            predicted[test] = model.predict(_safe_indexing(X, test))
             records.append(
                 {
                     "method": name,

@@ -278,8 +278,9 @@ class FusionClassifier(BlockLearning, StudentPrediction, SkorchEstimator):
         if len(unseen):
             raise ValueError(
                 f"y holds labels that were not among the classes of the first call: "
-                f"{unseen.tolist()}. Known: {self.classes_.tolist()}. Pass all labels "
-                "as classes= in the first call of partial_fit."
+                f"{unseen.tolist()}. Known: {self.classes_.tolist()}. Fit anew with "
+                "warm_start=False, or pass all labels as classes= in the first call of "
+                "partial_fit."
             )
         return np.searchsorted(self.classes_, y).astype(np.int64)
 
@@ -299,6 +300,7 @@ class FusionClassifier(BlockLearning, StudentPrediction, SkorchEstimator):
             self._scoring_codes(),
         ):
             if warm:
+                self._check_network_is_the_same()
                 self._initialize_callbacks()
                 self._refresh_optimizer()
             else:
@@ -324,6 +326,18 @@ class FusionClassifier(BlockLearning, StudentPrediction, SkorchEstimator):
             )
         self.n_iter_ = len(self.history_)
         return self
+
+    def _check_network_is_the_same(self) -> None:
+        """Refuse to continue a network whose parameters have been changed."""
+        kept = {**self._network_arguments, "n_members": self._n_networks}
+        asked = {**self._get_network_arguments(), "n_members": self.n_members}
+        changed = sorted(name for name in kept if kept[name] != asked[name])
+        if changed:
+            raise ValueError(
+                f"Continued training keeps the network, but {changed} differ from what "
+                f"it was built with: { ({name: kept[name] for name in changed}) }. Set "
+                "them back, or fit anew with warm_start=False."
+            )
 
     def _draw_seed(self) -> int:
         return int(self._rng.randint(2**31 - 1))

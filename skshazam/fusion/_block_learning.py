@@ -1,5 +1,6 @@
 """BlockLearning: how an estimator finds out which columns belong to which teacher."""
 
+import sys
 import warnings
 
 from skshazam._blocks import TeacherBlocks
@@ -39,7 +40,7 @@ class BlockLearning:
                 "to fuse. Pass the output of TeacherFeatureTransformer, a DataFrame "
                 "with columns '<teacher>__<i>', or teacher_dims=(dim, dim, ...).",
                 UndeclaredBlocksWarning,
-                stacklevel=4,
+                stacklevel=_level_of_the_user(),
             )
             blocks = TeacherBlocks.from_dims((self.n_features_in_,))
         if blocks.n_features != self.n_features_in_:
@@ -68,3 +69,11 @@ class BlockLearning:
             f"{type(self).__name__} was fitted on {self.teacher_blocks_.to_dict()}. "
             "Pass features of the same teachers in the same order."
         )
+
+
+def _level_of_the_user() -> int:
+    """Return how far up the first caller outside skshazam is, for a warning."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_globals["__name__"].startswith("skshazam."):
+        level, frame = level + 1, frame.f_back
+    return level

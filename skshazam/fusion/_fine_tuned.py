@@ -5,6 +5,7 @@ no skorch estimator: what the students share is made for feature matrices in mem
 """
 
 import os
+from collections.abc import Mapping
 from functools import partial
 from numbers import Integral, Real
 from typing import ClassVar
@@ -53,7 +54,7 @@ class FineTunedTeacherClassifier(TrainedTeacherMixin, ClassifierMixin, BaseEstim
     teacher : str or TeacherSpec
         A name of :func:`skshazam.teachers.list_teachers`, ``"name@revision"``, or a
         spec of your own.
-    weights : path-like, default=None
+    weights : path-like or dict of str to path-like, default=None
         Local checkpoint file or folder that the teacher starts from; nothing is
         downloaded then.
     head : {"linear", "mlp"}, default="linear"
@@ -152,7 +153,7 @@ class FineTunedTeacherClassifier(TrainedTeacherMixin, ClassifierMixin, BaseEstim
 
     _parameter_constraints: ClassVar[dict] = {
         "teacher": [str, TeacherSpec],
-        "weights": [str, os.PathLike, None],
+        "weights": [str, os.PathLike, Mapping, None],
         "head": [StrOptions({"linear", "mlp"})],
         "backbone_lr": [Interval(Real, 0, None, closed="left")],
         "head_lr": [Interval(Real, 0, None, closed="neither")],

@@ -179,6 +179,8 @@ class FineTuning:
             logger.info("Fine-tuning: %s", losses)
             if validation is None:
                 continue
+            if not math.isfinite(losses["valid_loss"]):
+                raise self._divergence(f"the validation loss is {losses['valid_loss']}")
             if losses["valid_loss"] < best_loss:
                 best, best_loss = epoch, losses["valid_loss"]
                 best_state = _copied(self.network)
@@ -186,6 +188,8 @@ class FineTuning:
                 break
         if best_state is not None:
             self.network.load_state_dict(best_state)
+        if not all(p.isfinite().all() for p in self.network.parameters()):
+            raise self._divergence("some weights are not finite")
         return history
 
     def _train_epoch(self, batches: Iterable[Batch]) -> float:
@@ -206,12 +210,16 @@ class FineTuning:
             n_rows += len(codes)
         mean = total.item() / n_rows
         if not math.isfinite(mean):
-            raise FineTuningError(
-                f"Training has diverged: the loss is {mean}. Lower backbone_lr="
-                f"{self._rates['backbone']} or head_lr={self._rates['head']}, or pass "
-                "precision='float32'."
-            )
+            raise self._divergence(f"the loss is {mean}")
         return mean
+
+    def _divergence(self, sign: str) -> FineTuningError:
+        """Return the error that says what has gone wrong, and what to lower."""
+        return FineTuningError(
+            f"Training has diverged: {sign}. Lower backbone_lr="
+            f"{self._rates['backbone']} or head_lr={self._rates['head']}, or pass "
+            "precision='float32'."
+        )
 
     # Not inference_mode: what a network caches in it could not be trained on.
     @torch.no_grad()

@@ -4,7 +4,7 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
-__all__ = ["fit_arguments"]
+__all__ = ["fit_arguments", "refuse_lost_weights"]
 
 
 def fit_arguments(estimator, metadata: dict) -> dict:
@@ -41,7 +41,7 @@ def fit_arguments(estimator, metadata: dict) -> dict:
 
 
 def refuse_lost_weights(estimator, metadata: dict, arguments: dict) -> None:
-    """Refuse sample weights that reach no estimator.
+    """Refuse sample weights that do not reach the classifier.
 
     Parameters
     ----------
@@ -52,10 +52,20 @@ def refuse_lost_weights(estimator, metadata: dict, arguments: dict) -> None:
     arguments : dict
         What of it arrives.
     """
-    if "sample_weight" in metadata and not any(
-        key.endswith("sample_weight") for key in arguments
-    ):
+    last, prefix = _classifier_of(estimator)
+    if "sample_weight" in metadata and f"{prefix}sample_weight" not in arguments:
         raise ValueError(
-            f"sample_weight was given, but {type(estimator).__name__}.fit takes none. "
+            f"sample_weight was given, but {type(last).__name__}.fit takes none. "
             "Pass an estimator that does, or no sample_weight."
         )
+
+
+def _classifier_of(estimator):
+    """Return what classifies in the end, and the prefix of its metadata."""
+    if isinstance(estimator, BaseSearchCV):
+        return _classifier_of(estimator.estimator)
+    if isinstance(estimator, Pipeline):
+        name, step = estimator.steps[-1]
+        last, prefix = _classifier_of(step)
+        return last, f"{name}__{prefix}"
+    return estimator, ""

@@ -72,12 +72,21 @@ def _splitter(cv, y, groups):
         unit = "rows" if groups is None else "groups"
         raise ValueError(
             f"cv={n_folds} needs at least {n_folds} {unit}, got {n_groups}. Pass more "
-            f"{unit}, or cv={max(n_groups, 2)}."
+            f"{unit}" + (f", or cv={n_groups}." if n_groups > 1 else ".")
+        )
+    most = np.unique(y, return_counts=True)[1].max()
+    if most < n_folds:
+        raise ValueError(
+            f"cv={n_folds} needs a class of at least {n_folds} rows, but the largest "
+            f"has {most}. Pass more rows of each class"
+            + (f", or cv={most}." if most > 1 else ".")
         )
     return StratifiedKFold(n_folds) if groups is None else StratifiedGroupKFold(n_folds)
 
 
 def _refuse_repeated_rows(splits, n_rows: int) -> None:
+    if not splits:
+        raise ValueError("cv holds no split. Pass cv=5.")
     held_out = np.concatenate([held_out for _, held_out in splits])
     times = np.bincount(held_out, minlength=n_rows)
     if times.max() > 1:

@@ -1,5 +1,6 @@
 """LateFusionClassifier: one classifier per teacher, fused by their probabilities."""
 
+from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
@@ -73,7 +74,7 @@ class LateFusionClassifier(BlockLearning, ClassifierMixin, BaseEstimator):
     _parameter_constraints: ClassVar[dict] = {
         "estimator": [HasMethods(["fit"]), None],
         "teacher_dims": ["array-like", None],
-        "n_jobs": [None, int],
+        "n_jobs": [None, Integral],
     }
 
     # ---------------------------------------------------------------- fitting
@@ -88,15 +89,19 @@ class LateFusionClassifier(BlockLearning, ClassifierMixin, BaseEstimator):
         y : array-like of shape (n_samples,)
             Class labels, numbers or strings.
         sample_weight : array-like of shape (n_samples,), default=None
-            Handed to every estimator; rows of weight 0 are left out.
+            Scaled to mean 1, as the students scale them, and handed to every
+            estimator; rows of weight 0 are left out.
         groups : array-like of shape (n_samples,), default=None
-            Patient of each sample. No patient is on both sides of an inner split. Also
-            handed to ``estimator`` if it takes groups, such as a search.
+            Patient of each sample. No patient is on both sides of a split that is made
+            here. Also handed to ``estimator`` if it takes groups, such as a search,
+            which heeds them if its ``cv`` does: ``cv=StratifiedGroupKFold()``. A
+            classifier that calibrates itself inside splits by row.
 
         Returns
         -------
         self : LateFusionClassifier
         """
+        vars(self).pop("estimators_", None)  # not fitted, should this fit fail
         X, y, metadata = self._validate_training_data(X, y, sample_weight, groups)
         arguments = self._fit_arguments(metadata)
         self._learn_fusion(X, y, metadata, arguments)
@@ -121,7 +126,7 @@ class LateFusionClassifier(BlockLearning, ClassifierMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=[np.float32, np.float64], order="C")
         check_classification_targets(y)
         metadata = {
-            "sample_weight": validated_weights(sample_weight, X),
+            "sample_weight": _scaled(validated_weights(sample_weight, X)),
             "groups": validated_groups(groups, X),
         }
         metadata = {key: given for key, given in metadata.items() if given is not None}
@@ -306,6 +311,11 @@ def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
         At least log(1e-3).
     """
     return np.log(np.maximum(probabilities, LEAST_PROBABILITY))
+
+
+def _scaled(weights: np.ndarray | None) -> np.ndarray | None:
+    """Return weights of mean 1 among the rows that count."""
+    return None if weights is None else weights / weights[weights > 0].mean()
 
 
 def _rows_that_count(metadata: dict, y) -> np.ndarray:

@@ -1,5 +1,6 @@
 """SingleTeacherClassifier: the best of the teachers, on its own."""
 
+import warnings
 from difflib import get_close_matches
 from numbers import Integral
 from typing import ClassVar
@@ -8,7 +9,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from skshazam.exceptions import UnknownTeacherError
 from skshazam.fusion._base import FusionClassifier
@@ -131,8 +132,8 @@ class SingleTeacherClassifier(FusionClassifier):
     teacher, no attention and no distillation; the mean over one token is the token.
 
     Choosing among N teachers trains N ``cv`` + 1 students, each on the columns of one
-    teacher. ``partial_fit`` chooses on its first chunk and keeps to the choice, as does
-    a warm start.
+    teacher; callbacks see all of them. ``partial_fit`` does not choose: a chunk comes
+    without patients. After a fit it keeps to the choice, as does a warm start.
 
     References
     ----------
@@ -156,7 +157,7 @@ class SingleTeacherClassifier(FusionClassifier):
     _parameter_constraints: ClassVar[dict] = {
         **FusionClassifier._parameter_constraints,
         "teacher": [str, Interval(Integral, 0, None, closed="left")],
-        "cv": [Interval(Integral, 2, None, closed="left"), HasMethods(["split"])],
+        "cv": ["cv_object"],
         "scoring": [StrOptions(set(get_scorer_names())), callable, None],
     }
 
@@ -212,6 +213,36 @@ class SingleTeacherClassifier(FusionClassifier):
         self.verbose = verbose
         self._init_skorch()
 
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Train for one pass over a chunk of the data.
+
+        Parameters
+        ----------
+        X : TeacherFeatures, DataFrame or array-like of shape (n_samples, n_features)
+            Feature blocks side by side.
+        y : array-like of shape (n_samples,)
+            Class labels.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that will ever occur; by default those of the first chunk.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in the loss, taken as they are.
+
+        Returns
+        -------
+        self : SingleTeacherClassifier
+
+        Raises
+        ------
+        ValueError
+            It would have to choose among several teachers: a chunk comes without
+            patients, and a teacher that recognises them would look best.
+        """
+        self._may_choose = self.__sklearn_is_fitted__() or self.teacher != "auto"
+        try:
+            return super().partial_fit(X, y, classes, sample_weight)
+        finally:
+            del self._may_choose
+
     def _validate_training_data(
         self, X, y, sample_weight, groups, *, reset, classes=None
     ):
@@ -232,6 +263,12 @@ class SingleTeacherClassifier(FusionClassifier):
         if self.teacher != "auto":
             self.teacher_ = _named(self.teacher, names)
             return
+        if len(names) > 1 and not vars(self).get("_may_choose", True):
+            raise ValueError(
+                f"teacher='auto' cannot choose among {list(names)} in partial_fit, "
+                "which knows no patients. Pass the name of one as teacher, or let "
+                "fit(X, y, groups=patients) choose."
+            )
         if len(names) > 1:
             self.teacher_scores_ = self._scores(features, y, weights, groups)
         self.teacher_ = max(names, key=lambda name: self.teacher_scores_.get(name, 0))
@@ -271,8 +308,22 @@ class SingleTeacherClassifier(FusionClassifier):
                 groups=_rows(groups, training),
             )
             weighted = {} if weights is None else {"sample_weight": weights[test]}
-            scores.append(scorer(student, block[test], y[test], **weighted))
+            scores.append(self._scored(scorer, student, block[test], y[test], weighted))
         return float(np.mean(scores))
+
+    def _scored(self, scorer, student, X, y, weighted: dict) -> float:
+        """Return the score of a student, or say why there is none."""
+        try:
+            with warnings.catch_warnings():
+                # A small fold may lack a class that the student knows.
+                warnings.filterwarnings("ignore", "y_pred contains classes not in")
+                return scorer(student, X, y, **weighted)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"scoring={self.scoring!r} cannot be computed on a held-out fold: "
+                f"{error} A fold may lack a class: pass fewer folds as cv, or another "
+                "scoring."
+            ) from error
 
     @property
     def _columns(self) -> slice:

@@ -1,6 +1,6 @@
 """TrainableTeacher: a teacher's own network to train, and its input, batch by batch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
@@ -43,8 +43,9 @@ class TrainableTeacher:
         ----------
         teacher : str or TeacherSpec
             Name or spec.
-        weights : path-like, default=None
-            Local checkpoint file or folder to start from.
+        weights : path-like or dict of str to path-like, default=None
+            Local checkpoint file or folder to start from; a dict holds it by name, as
+            for ``TeacherFeatureTransformer``.
 
         Returns
         -------
@@ -52,7 +53,8 @@ class TrainableTeacher:
         """
         (spec,) = resolve_teachers(teacher)
         if weights is not None:
-            (spec,) = resolve_teachers(spec, {spec.name: weights})
+            of_name = weights if isinstance(weights, Mapping) else {spec.name: weights}
+            (spec,) = resolve_teachers(spec, of_name)
         return cls(spec)
 
     def make_backbone(
@@ -267,8 +269,8 @@ def memory_advice(name: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise TeacherMemoryError(
-            f"Fine-tuning teacher {name!r} needs more memory than is free. 1. Lower "
-            "batch_size. 2. Pass gradient_checkpointing=True, or precision='bfloat16'. "
+            f"Teacher {name!r} needs more memory than is free. 1. Lower batch_size. "
+            "2. Pass precision='bfloat16' and, for fit, gradient_checkpointing=True. "
             "3. skshazam.teachers.unload_teachers() forgets teachers that are loaded."
         ) from error
 

@@ -1,5 +1,6 @@
 """TrainedTeacherMixin: what an estimator does with a teacher that it has trained."""
 
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -19,6 +20,9 @@ from skshazam.fusion._fine_tuning import TeacherWithHead
 from skshazam.fusion._trainable_teacher import check_images, memory_advice
 
 __all__ = ["TrainedTeacherMixin"]
+
+# Threads that ask an unpickled estimator at once must not all build its network.
+_one_rebuilds = threading.RLock()
 
 
 class TrainedTeacherMixin(TransformerMixin):
@@ -120,7 +124,12 @@ class TrainedTeacherMixin(TransformerMixin):
         if not np.isfinite(found).all():
             raise TeacherOutputError(
                 f"The fine-tuned teacher {self.teacher_.name!r} computes values that "
-                f"are not finite, in {dtype}. Pass precision='float32'."
+                f"are not finite, in {dtype}. "
+                + (
+                    "Look for odd images in X, or fit again with lower rates."
+                    if dtype == torch.float32
+                    else "Pass precision='float32'."
+                )
             )
         return found
 
@@ -131,20 +140,27 @@ class TrainedTeacherMixin(TransformerMixin):
             raise AttributeError(
                 f"{type(self).__name__!r} object has no attribute 'module_'"
             )
-        if "_arrays" in vars(self):
-            backbone = self._teacher.rebuilt_backbone()
-            with private_randomness(0, torch.device("cpu")):
-                network = self._with_head(backbone)
-            arrays = vars(self).pop("_arrays")
-            network.load_state_dict(
-                {name: torch.tensor(array) for name, array in arrays.items()}
-            )
-            self._network = network.to(self._device_at_hand()).eval()
-        return self._network
+        with _one_rebuilds, memory_advice(self.teacher_.name):
+            if "_arrays" in vars(self):
+                self._network = self._rebuilt(self._arrays)
+                # Only now: should the device be full, the weights are still there.
+                del self._arrays
+            return self._network
+
+    def _rebuilt(self, arrays: dict):
+        """Return the network of which a pickle holds the weights."""
+        backbone = self._teacher.rebuilt_backbone()
+        with private_randomness(0, torch.device("cpu")):
+            network = self._with_head(backbone)
+        network.load_state_dict(
+            {name: torch.tensor(array) for name, array in arrays.items()}
+        )
+        return network.to(self._device_at_hand()).eval()
 
     def __getstate__(self):
         """Return parameters and numpy arrays: no torch object, no device."""
-        state = super().__getstate__().copy()
+        with _one_rebuilds:
+            state = super().__getstate__().copy()
         network = state.pop("_network", None)
         if network is not None and self.__sklearn_is_fitted__():
             state["_arrays"] = {

@@ -101,3 +101,20 @@ def test_methods_that_take_no_groups_are_compared_too():
     assert min(comparison.pooled.values()) > 0.5
     for name, (low, high) in comparison.intervals.items():
         assert low <= comparison.pooled[name] <= high
+
+
+def test_lists_and_frames_are_compared_as_arrays_are():
+    pandas = pytest.importorskip("pandas")
+    X, y, groups = make_teacher_features(60, random_state=0)
+    expected = compare_methods({"nb": (GaussianNB(), X)}, y, groups, n_splits=2)
+    frame = pandas.DataFrame(X, columns=X.teacher_blocks.get_feature_names())
+    found = compare_methods(
+        {"nb": (GaussianNB(), frame)}, y.tolist(), groups.tolist(), n_splits=2
+    )
+    assert np.array_equal(found.predictions["nb"], expected.predictions["nb"])
+
+
+def test_a_method_without_features_is_refused(data):
+    _, y, groups = data
+    with pytest.raises(ValueError, match=r"methods\['nb'\].*pair \(classifier, X\)"):
+        compare_methods({"nb": GaussianNB()}, y, groups)

@@ -312,3 +312,13 @@ def test_skorchs_own_forward_gives_logits(teacher_features):
     np.testing.assert_allclose(
         logits.log_softmax(dim=1).numpy(), student.predict_log_proba(X), atol=1e-5
     )
+
+
+@pytest.mark.parametrize("change", [{"n_members": 2}, {"depth": 2}, {"token_dim": 4}])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_another_network_is_not_continued(change, method, teacher_features):
+    X, y, _ = teacher_features
+    student = fast_student(warm_start=True).fit(X, y).set_params(**change)
+    with pytest.raises(ValueError, match=f"{next(iter(change))}.*warm_start=False"):
+        getattr(student, method)(X, y)
+    assert student.set_params(warm_start=False).fit(X, y).predict(X).shape == (len(y),)

@@ -216,7 +216,10 @@ def test_a_clone_is_not_fitted_and_fits_alike(name, data):
 @every_network
 def test_training_goes_on_by_chunks_or_from_where_it_stopped(name, data):
     X, y, _ = data
-    model = make(name).partial_fit(X[:24], y[:24], classes=["class-0", "class-1"])
+    own = {"teacher": 0} if name == "SingleTeacherClassifier" else {}
+    model = make(name, **own).partial_fit(
+        X[:24], y[:24], classes=["class-0", "class-1"]
+    )
     before = model.predict_proba(X)
     after = model.partial_fit(X[24:], y[24:]).predict_proba(X)
     assert not np.array_equal(before, after)

@@ -6,6 +6,7 @@ import io
 import math
 import pickle
 import pickletools
+import threading
 from functools import partial
 
 import joblib
@@ -33,7 +34,6 @@ from skshazam.exceptions import (
 from skshazam.fusion import FineTunedTeacherClassifier
 from skshazam.fusion import _fine_tuning as loop
 from skshazam.teachers import load_teacher
-from tests.fusion.students import seeded_like
 from tests.tiny_teachers import TinyConvolution, TinyTokens, tiny_convolution, tiny_vit
 
 FAST = {
@@ -703,9 +703,6 @@ def test_a_seed_gives_one_outcome_and_leaves_the_global_generators_alone():
     assert np.array_equal(numpy_state, np.random.get_state()[1])  # noqa: NPY002
     other = fast(OBSERVED, random_state=1).fit(TILES, LABELS)
     assert not equal(arrays_of(first.module_), arrays_of(other.module_))
-    head = seeded_like(0)
-    torch.manual_seed(head)
-    assert first.module_.head.weight.shape == nn.Linear(6, 3).weight.shape
 
 
 # ------------------------------------------------------------------------- mistakes
@@ -957,3 +954,53 @@ def test_training_on_a_gpu_is_seeded_and_its_pickle_predicts_without_one(
     with pytest.warns(DeviceWarning, match="cuda"):
         actual = pickle.loads(pickled).predict_proba(TILES)
     np.testing.assert_allclose(actual, expected, atol=0.05)
+
+
+def test_a_network_that_cannot_be_built_now_is_not_lost(monkeypatch):
+    classifier = fast().fit(TILES, LABELS)
+    expected = classifier.predict_proba(TILES)
+    loaded = pickle.loads(pickle.dumps(classifier))
+
+    def full(self, *_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nn.Module, "to", full)
+        with pytest.raises(TeacherMemoryError, match="batch_size"):
+            loaded.predict_proba(TILES)
+    again = pickle.loads(pickle.dumps(loaded))
+    for kept in (loaded, again):
+        np.testing.assert_allclose(kept.predict_proba(TILES), expected, rtol=1e-5)
+
+
+def test_threads_share_one_rebuilt_network(builds):
+    loaded = pickle.loads(pickle.dumps(fast().fit(TILES, LABELS)))
+    networks = []
+    threads = [
+        threading.Thread(target=lambda: networks.append(loaded.module_))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(networks) == 4
+    assert len({id(network) for network in networks}) == 1
+
+
+def test_a_validation_loss_that_is_no_number_is_divergence():
+    rates = {"backbone_lr": 1e30, "head_lr": 1e30}
+    with pytest.raises(FineTuningError, match="diverged: the validation loss is"):
+        fast(**rates, early_stopping=True, max_epochs=1, batch_size=len(TILES)).fit(
+            TILES, LABELS
+        )
+
+
+def test_weights_may_be_given_by_name_as_for_the_transformer(tmp_path):
+    file = tmp_path / "weights.pt"
+    torch.save(CONVOLUTION.build().state_dict(), file)
+    alone, named = (
+        fast(weights=given).fit(TILES, LABELS)
+        for given in (file, {CONVOLUTION.name: file})
+    )
+    assert equal(arrays_of(alone.module_), arrays_of(named.module_))

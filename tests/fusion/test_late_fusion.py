@@ -276,3 +276,57 @@ def test_a_final_classifier_without_probabilities_is_named(teacher_features):
     late = StackedTeachersClassifier(GaussianNB(), LinearSVC())
     with pytest.raises(ValueError, match="final_estimator=LinearSVC"):
         late.fit(X, y)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1 / 400, 1e30])
+@pytest.mark.parametrize("kind", [AveragedTeachersClassifier, LogitProductClassifier])
+def test_only_the_ratio_of_weights_matters(kind, scale, teacher_features):
+    X, y, _ = teacher_features
+    weights = np.random.default_rng(0).integers(0, 4, len(y))
+    expected = kind().fit(X, y, sample_weight=weights).predict_proba(X)
+    found = kind().fit(X, y, sample_weight=scale * weights).predict_proba(X)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_weights_that_only_a_scaler_would_take_are_refused(teacher_features):
+    X, y, _ = teacher_features
+    model = AveragedTeachersClassifier(
+        make_pipeline(StandardScaler(), KNeighborsClassifier())
+    )
+    with pytest.raises(ValueError, match=r"KNeighborsClassifier\.fit takes none"):
+        model.fit(X, y, sample_weight=np.ones(len(y)))
+
+
+def test_a_refit_that_fails_leaves_nothing_fitted(teacher_features):
+    X, y, _ = teacher_features
+    model = LogitProductClassifier().fit(X, y)
+    with pytest.raises(ValueError, match="at least 5 groups, got 1"):
+        model.fit(X, np.char.upper(y), groups=np.zeros(len(y)))
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (np.zeros((120, 2)), "one patient for each sample"),
+        (pd.array(["a"] * 119 + [None], "string"), "missing values"),
+        (np.r_[np.zeros(119), np.nan], "missing values"),
+    ],
+)
+def test_patients_that_nobody_can_tell_apart_are_refused(
+    groups, message, teacher_features
+):
+    X, y, _ = teacher_features
+    with pytest.raises(ValueError, match=message):
+        StackedTeachersClassifier().fit(X, y, groups=groups)
+
+
+def test_patients_may_be_a_column_or_of_mixed_types(teacher_features):
+    X, y, groups = teacher_features
+    expected = StackedTeachersClassifier().fit(X, y, groups=groups).predict_proba(X)
+    column = StackedTeachersClassifier().fit(X, y, groups=groups[:, None])
+    assert np.array_equal(column.predict_proba(X), expected)
+    names = {name: i if i % 2 else str(name) for i, name in enumerate(set(groups))}
+    of_two_types = np.array([names[name] for name in groups], dtype=object)
+    StackedTeachersClassifier(cv=2).fit(X, y, groups=of_two_types)

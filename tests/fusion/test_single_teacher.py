@@ -13,7 +13,7 @@ from sklearn.model_selection import (
 from skorch.callbacks import EpochScoring
 
 from skshazam._blocks import TeacherBlocks, TeacherFeatures
-from skshazam.exceptions import UnknownTeacherError
+from skshazam.exceptions import UndeclaredBlocksWarning, UnknownTeacherError
 from skshazam.fusion import SingleTeacherClassifier, SumClassifier
 from tests.fusion.students import equal_states, state_of
 
@@ -241,11 +241,11 @@ def test_a_choice_is_kept_by_partial_fit_and_warm_start(teacher_features):
                 block[:] = np.random.default_rng(0).normal(size=block.shape)
         return blanked
 
-    chunked = make(max_epochs=10).partial_fit(only("teacher1"), y)
+    chunked = make(max_epochs=10).fit(only("teacher1"), y)
     assert chunked.teacher_ == "teacher1"
     scores = chunked.teacher_scores_
     chunked.partial_fit(only("teacher2"), y)
-    assert (chunked.teacher_, chunked.n_iter_) == ("teacher1", 2)
+    assert (chunked.teacher_, chunked.n_iter_) == ("teacher1", 11)
     warm = make(max_epochs=10, warm_start=True).fit(only("teacher1"), y)
     assert warm.teacher_scores_ == scores
     assert warm.fit(only("teacher2"), y).teacher_ == "teacher1"
@@ -281,3 +281,25 @@ def test_early_stopping_holds_out_patients_in_the_comparison_too(teacher_feature
     X, y, groups = teacher_features
     rival = make(early_stopping=True, patience=1, cv=2).fit(X, y, groups=groups)
     assert set(rival.teacher_scores_) == {"teacher0", "teacher1", "teacher2"}
+
+
+def test_partial_fit_does_not_choose_without_patients(teacher_features):
+    X, y, _ = teacher_features
+    with pytest.raises(ValueError, match=r"partial_fit.*fit\(X, y, groups=patients\)"):
+        make().partial_fit(X, y)
+    assert make(teacher="teacher2").partial_fit(X, y).teacher_ == "teacher2"
+
+
+@pytest.mark.filterwarnings("ignore:The least populated class")
+def test_a_score_that_a_fold_does_not_allow_is_told(teacher_features):
+    X, y, _ = teacher_features
+    rare = np.where(np.arange(len(y)) == 0, "rare", y)
+    with pytest.raises(ValueError, match=r"scoring='neg_log_loss'.*fewer folds as cv"):
+        make(scoring="neg_log_loss").fit(X, rare)
+
+
+def test_the_warning_about_blocks_points_at_the_caller(teacher_features):
+    X, y, _ = teacher_features
+    with pytest.warns(UndeclaredBlocksWarning) as caught:
+        make().fit(np.asarray(X), y)
+    assert {warning.filename for warning in caught} == {__file__}
