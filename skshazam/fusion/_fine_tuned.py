@@ -45,9 +45,10 @@ __all__ = ["FineTunedTeacherClassifier"]
 class FineTunedTeacherClassifier(TrainedTeacherMixin, ClassifierMixin, BaseEstimator):
     """Train a teacher's own weights, with a classifier on top, on labelled images.
 
-    The paper's baseline of table 1. Images are decoded anew in every epoch, a batch at
-    a time, and preprocessed as ``TeacherFeatureTransformer`` does. The network is a
-    copy of its own: a teacher loaded elsewhere in this process stays as it is.
+    The paper's baseline of table 1, with ``head="mlp"``. Images are decoded anew in
+    every epoch, a batch at a time, and preprocessed as ``TeacherFeatureTransformer``
+    does. The network is a copy of its own: a teacher loaded elsewhere in this process
+    stays as it is.
 
     Parameters
     ----------
