@@ -89,8 +89,9 @@ class LateFusionClassifier(BlockLearning, ClassifierMixin, BaseEstimator):
         y : array-like of shape (n_samples,)
             Class labels, numbers or strings.
         sample_weight : array-like of shape (n_samples,), default=None
-            Scaled to mean 1, as the students scale them, and handed to every
-            estimator; rows of weight 0 are left out.
+            Handed to every estimator as they are: a weight of 2 is two rows, and small
+            weights are few rows, for which a logistic regression is regularised more.
+            Scale them to mean 1 unless you mean that. Rows of weight 0 are left out.
         groups : array-like of shape (n_samples,), default=None
             Patient of each sample. No patient is on both sides of a split that is made
             here. Also handed to ``estimator`` if it takes groups, such as a search,
@@ -126,7 +127,7 @@ class LateFusionClassifier(BlockLearning, ClassifierMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=[np.float32, np.float64], order="C")
         check_classification_targets(y)
         metadata = {
-            "sample_weight": _scaled(validated_weights(sample_weight, X)),
+            "sample_weight": validated_weights(sample_weight, X),
             "groups": validated_groups(groups, X),
         }
         metadata = {key: given for key, given in metadata.items() if given is not None}
@@ -311,11 +312,6 @@ def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
         At least log(1e-3).
     """
     return np.log(np.maximum(probabilities, LEAST_PROBABILITY))
-
-
-def _scaled(weights: np.ndarray | None) -> np.ndarray | None:
-    """Return weights of mean 1 among the rows that count."""
-    return None if weights is None else weights / weights[weights > 0].mean()
 
 
 def _rows_that_count(metadata: dict, y) -> np.ndarray:

@@ -278,16 +278,6 @@ def test_a_final_classifier_without_probabilities_is_named(teacher_features):
         late.fit(X, y)
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1 / 400, 1e30])
-@pytest.mark.parametrize("kind", [AveragedTeachersClassifier, LogitProductClassifier])
-def test_only_the_ratio_of_weights_matters(kind, scale, teacher_features):
-    X, y, _ = teacher_features
-    weights = np.random.default_rng(0).integers(0, 4, len(y))
-    expected = kind().fit(X, y, sample_weight=weights).predict_proba(X)
-    found = kind().fit(X, y, sample_weight=scale * weights).predict_proba(X)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
 def test_weights_that_only_a_scaler_would_take_are_refused(teacher_features):
     X, y, _ = teacher_features
     model = AveragedTeachersClassifier(
