@@ -47,7 +47,9 @@ def validated_groups(groups, X) -> np.ndarray | None:
         if any(_is_missing(group) for group in groups):
             raise ValueError(_MISSING)
         if len({type(group) for group in groups}) > 1:
-            groups = groups.astype(str)  # or they could not be sorted
+            # Numbers and names cannot be sorted; numbered by equality, 1 stays 1.0.
+            numbers: dict = {}
+            groups = np.array([numbers.setdefault(g, len(numbers)) for g in groups])
     elif groups.dtype.kind == "f" and np.isnan(groups).any():
         raise ValueError(_MISSING)
     return groups

@@ -121,7 +121,8 @@ class LateFusionClassifier(BlockLearning, ClassifierMixin, BaseEstimator):
                 raise ValueError(
                     f"{name}={estimator!r} has no predict_proba, but probabilities are "
                     f"what is fused. Pass a classifier that has, or {name}="
-                    f"CalibratedClassifierCV({estimator!r})."
+                    f"CalibratedClassifierCV({estimator!r}), whose inner splits are by "
+                    "row and not by patient."
                 )
         carried = getattr(X, "teacher_blocks", None)
         X, y = validate_data(self, X, y, dtype=[np.float32, np.float64], order="C")

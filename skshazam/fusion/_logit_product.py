@@ -72,7 +72,7 @@ class LogitProductClassifier(LateFusionClassifier):
     p_i, in units of that of a uniform guess, and a = Σ_c p_i(c) p̄(c) with p̄ the mean
     of the other teachers. b minimises the cross-entropy of out-of-fold predictions plus
     alpha / 2 · Σ (b - 1 / n_teachers)². The problem is convex; L-BFGS-B in float64
-    finds the one solution, and nothing is random.
+    finds the one solution (for ``alpha`` > 0), and nothing is random.
 
     Only the abstract of LogitProd [1]_ was at hand. Theirs, by it: predictors per
     foundation model are trained independently and kept fixed; their logits alone are

@@ -28,6 +28,7 @@ from skshazam.fusion import (
     LogitProductClassifier,
     StackedTeachersClassifier,
 )
+from skshazam.fusion._groups import validated_groups
 from tests.fusion.students import fast_student
 
 LATE = [
@@ -320,3 +321,5 @@ def test_patients_may_be_a_column_or_of_mixed_types(teacher_features):
     names = {name: i if i % 2 else str(name) for i, name in enumerate(set(groups))}
     of_two_types = np.array([names[name] for name in groups], dtype=object)
     StackedTeachersClassifier(cv=2).fit(X, y, groups=of_two_types)
+    equal = np.array([1, 1.0, "a", 2.0, 2], dtype=object)
+    assert validated_groups(equal, equal).tolist() == [0, 0, 1, 2, 2]
