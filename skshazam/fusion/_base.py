@@ -45,12 +45,12 @@ __all__ = ["FusionClassifier"]
 class FusionClassifier(BlockLearning, StudentPrediction, SkorchEstimator):
     """Base of the estimators that fuse the features of several teachers.
 
-    A subclass implements ``_get_network_arguments()``, ``_make_network(**arguments)``
-    and, if its loss is more than cross-entropy, ``_training_outputs(network,
-    features)`` and ``_penalties(...)``. Its network returns an output with ``logits``
-    (B, C) and ``fused`` (B, token_dim). Its constructor stores its parameters, those
-    below among them, and calls ``_init_skorch()``; its ``_parameter_constraints`` add
-    to those here.
+    A subclass implements ``_make_network(**arguments)``, adds parameters of its own to
+    ``_get_network_arguments()`` and, if its loss is more than cross-entropy, implements
+    ``_training_outputs(network, features)`` and ``_penalties(...)``. Its network
+    returns an output with ``logits`` (B, C) and ``fused`` (B, token_dim). Its
+    constructor stores its parameters, those below among them, and calls
+    ``_init_skorch()``; its ``_parameter_constraints`` add to those here.
 
     Parameters
     ----------
@@ -326,6 +326,16 @@ class FusionClassifier(BlockLearning, StudentPrediction, SkorchEstimator):
             )
         self.n_iter_ = len(self.history_)
         return self
+
+    def _get_network_arguments(self) -> dict:
+        return {
+            "teacher_dims": self.teacher_dims_,
+            "n_classes": len(self.classes_),
+            "token_dim": self.token_dim,
+            "projection": self.projection,
+            "standardize": self.standardize,
+            "dropout": self.dropout,
+        }
 
     def _check_network_is_the_same(self) -> None:
         """Refuse to continue a network whose parameters have been changed."""

@@ -191,14 +191,9 @@ class MambaClassifier(FusionClassifier):
 
     def _get_network_arguments(self):
         return {
-            "teacher_dims": self.teacher_dims_,
-            "n_classes": len(self.classes_),
-            "token_dim": self.token_dim,
+            **super()._get_network_arguments(),
             "depth": self.depth,
             "state_dim": self.state_dim,
-            "projection": self.projection,
-            "standardize": self.standardize,
-            "dropout": self.dropout,
         }
 
     def _make_network(self, **arguments):

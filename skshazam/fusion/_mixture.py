@@ -208,15 +208,7 @@ class MoEClassifier(FusionClassifier):
         return self._map_members(X, lambda output: output.expert_weights)
 
     def _get_network_arguments(self):
-        return {
-            "teacher_dims": self.teacher_dims_,
-            "n_classes": len(self.classes_),
-            "token_dim": self.token_dim,
-            "gate": self.gate,
-            "projection": self.projection,
-            "standardize": self.standardize,
-            "dropout": self.dropout,
-        }
+        return {**super()._get_network_arguments(), "gate": self.gate}
 
     def _make_network(self, **arguments):
         return MoENetwork(**arguments)

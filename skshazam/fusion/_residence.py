@@ -70,6 +70,8 @@ def fixed_outputs(
         for start in range(0, len(features), CHUNK):
             rows = slice(start, start + CHUNK)
             chunk = compute(features[rows].to(device).float())
+            if not chunk:
+                return {}
             if start == 0:
                 n_bytes = len(features) * sum(part[0].nbytes for part in chunk.values())
                 if n_bytes > max(features.nbytes, MODEST):

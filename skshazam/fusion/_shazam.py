@@ -315,15 +315,10 @@ dtype=float32
 
     def _get_network_arguments(self):
         return {
-            "teacher_dims": self.teacher_dims_,
-            "n_classes": len(self.classes_),
-            "token_dim": self.token_dim,
+            **super()._get_network_arguments(),
             "depth": self.depth,
             "block": self.block,
-            "projection": self.projection,
-            "standardize": self.standardize,
             "distillation_target": self.distillation_target,
-            "dropout": self.dropout,
         }
 
     def _make_network(self, **arguments):

@@ -340,12 +340,8 @@ class SingleTeacherClassifier(FusionClassifier):
 
     def _get_network_arguments(self):
         return {
+            **super()._get_network_arguments(),
             "teacher_dims": (self.teacher_blocks_.to_dict()[self.teacher_],),
-            "n_classes": len(self.classes_),
-            "token_dim": self.token_dim,
-            "projection": self.projection,
-            "standardize": self.standardize,
-            "dropout": self.dropout,
         }
 
     def _make_network(self, **arguments):

@@ -165,15 +165,5 @@ class SumClassifier(FusionClassifier):
         self.verbose = verbose
         self._init_skorch()
 
-    def _get_network_arguments(self):
-        return {
-            "teacher_dims": self.teacher_dims_,
-            "n_classes": len(self.classes_),
-            "token_dim": self.token_dim,
-            "projection": self.projection,
-            "standardize": self.standardize,
-            "dropout": self.dropout,
-        }
-
     def _make_network(self, **arguments):
         return SumNetwork(**arguments)

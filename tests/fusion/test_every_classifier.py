@@ -198,8 +198,10 @@ def test_fused_vectors_come_as_a_frame(name, data):
 @every_classifier
 def test_its_picture_names_it(name, data):
     X, y, _ = data
-    assert name in make(name)._repr_html_()
-    assert "fitted" in make(name).fit(X, y)._repr_html_()
+    picture = make(name)._repr_html_()
+    assert name in picture
+    assert "<span>Fitted</span>" not in picture
+    assert "<span>Fitted</span>" in make(name).fit(X, y)._repr_html_()
 
 
 @every_classifier
